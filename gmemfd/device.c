@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/gmemfd: what there is, and making files.
+ */
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/sizes.h>
+#include <linux/uaccess.h>
+
+#include "gmemfd.h"
+
+#define GMEMFD_CREATE_FLAGS	(GMEMFD_CREATE_INIT_SHARED |	\
+				 GMEMFD_CREATE_KEEP_DIRECT_MAP)
+
+static u64 gmem_block_sizes __ro_after_init;
+
+/* Sizes hugetlb has here, out of those that fit our geometry. */
+static u64 __init gmem_find_block_sizes(void)
+{
+	static const unsigned int candidates[] __initconst = { SZ_2M, SZ_1G };
+	struct hugepage_subpool *pool;
+	u64 sizes = 0;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(candidates); i++) {
+		pool = gmem_pool_reserve(get_order(candidates[i]), 0);
+		if (IS_ERR(pool))
+			continue;
+		gmem_pool_release(pool);
+		sizes |= candidates[i];
+	}
+	return sizes;
+}
+
+static int gmem_ioctl_get_info(void __user *argp)
+{
+	struct gmemfd_info info;
+
+	if (copy_from_user(&info, argp, sizeof(info)))
+		return -EFAULT;
+	if (memchr_inv(info.reserved, 0, sizeof(info.reserved)))
+		return -EINVAL;
+	info = (struct gmemfd_info) {
+		.abi = GMEMFD_ABI,
+		.shim_abi = GMEM_SHIM_ABI,
+		.create_flags = GMEMFD_CREATE_FLAGS,
+		.attributes = GMEMFD_ATTRIBUTE_PRIVATE,
+		.block_sizes = gmem_block_sizes,
+	};
+	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
+}
+
+static int gmem_ioctl_create(void __user *argp)
+{
+	struct gmemfd_create args;
+
+	if (copy_from_user(&args, argp, sizeof(args)))
+		return -EFAULT;
+	if (args.flags & ~GMEMFD_CREATE_FLAGS ||
+	    memchr_inv(args.reserved, 0, sizeof(args.reserved)))
+		return -EINVAL;
+	if (!is_power_of_2(args.block_size) ||
+	    !(args.block_size & gmem_block_sizes) ||
+	    !args.size || args.size & (args.block_size - 1) ||
+	    args.size > MAX_LFS_FILESIZE)
+		return -EINVAL;
+	return gmem_file_create(&args);
+}
+
+static long gmem_device_ioctl(struct file *file, unsigned int cmd,
+			      unsigned long arg)
+{
+	void __user *argp = (void __user *)arg;
+
+	switch (cmd) {
+	case GMEMFD_GET_INFO:
+		return gmem_ioctl_get_info(argp);
+	case GMEMFD_CREATE:
+		return gmem_ioctl_create(argp);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static const struct file_operations gmem_device_fops = {
+	.owner		= THIS_MODULE,
+	.unlocked_ioctl	= gmem_device_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.llseek		= noop_llseek,
+};
+
+static struct miscdevice gmem_device = {
+	.minor	= MISC_DYNAMIC_MINOR,
+	.name	= "gmemfd",
+	.fops	= &gmem_device_fops,
+	.mode	= 0660,
+};
+
+static int __init gmem_init(void)
+{
+	int err;
+
+	gmem_block_sizes = gmem_find_block_sizes();
+	err = gmem_home_init();
+	if (err)
+		return err;
+	err = gmem_file_init();
+	if (err)
+		goto err_home;
+	err = misc_register(&gmem_device);
+	if (err)
+		goto err_file;
+	return 0;
+
+err_file:
+	gmem_file_exit();
+err_home:
+	gmem_home_exit();
+	return err;
+}
+module_init(gmem_init);
+
+static void __exit gmem_exit(void)
+{
+	misc_deregister(&gmem_device);
+	gmem_file_exit();
+	gmem_home_exit();
+}
+module_exit(gmem_exit);
+
+MODULE_DESCRIPTION("Guest memory that converts between private and shared in place");
+MODULE_AUTHOR("The gmemfd authors");
+MODULE_LICENSE("GPL");

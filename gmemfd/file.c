@@ -1,0 +1,662 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A gmem fd: one inode, one file; no page cache, our own table of blocks.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/falloc.h>
+#include <linux/file.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/pagemap.h>
+#include <linux/pseudo_fs.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "gmemfd.h"
+
+#define GMEMFD_MAGIC	0x676d656d	/* "gmem" */
+
+static struct vfsmount *gmem_mnt;
+static struct inode *gmem_away_inode;
+
+/* Locking */
+
+/**
+ * gmem_unmap - take pages out of all user page tables
+ * @gi: the file
+ * @block: the block
+ * @lo: first page in it
+ * @hi: first page behind
+ */
+void gmem_unmap(struct gmem_inode *gi, struct gmem_block *block,
+		unsigned long lo, unsigned long hi)
+{
+	unmap_mapping_range(gi->inode->i_mapping,
+			    (loff_t)gmem_pgoff(gi, block, lo) << PAGE_SHIFT,
+			    (loff_t)(hi - lo) << PAGE_SHIFT, 0);
+}
+
+/**
+ * gmem_lock_blocks - lock the blocks of a range exclusively
+ * @gi: the file
+ * @first: first page
+ * @last: first page behind
+ *
+ * Return: 0, or -EINTR if a fatal signal came.
+ */
+int gmem_lock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last)
+{
+	struct gmem_span span;
+
+	lock_map_acquire(&gi->lock_map);
+	for_each_span(span, gi, pos, first, last) {
+		if (!down_write_killable(&span.block->lock))
+			continue;
+		gmem_unlock_blocks(gi, first, pos);
+		return -EINTR;
+	}
+	return 0;
+}
+
+/**
+ * gmem_unlock_blocks - undo gmem_lock_blocks()
+ * @gi: the file
+ * @first: first page
+ * @last: first page behind
+ */
+void gmem_unlock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last)
+{
+	struct gmem_span span;
+
+	for_each_span(span, gi, pos, first, last)
+		up_write(&span.block->lock);
+	lock_map_release(&gi->lock_map);
+}
+
+static void gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
+{
+	lock_map_acquire_read(&gi->lock_map);
+	down_read(&block->lock);
+}
+
+static void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
+{
+	up_read(&block->lock);
+	lock_map_release(&gi->lock_map);
+}
+
+/* Mapping */
+
+/* Nothing left to do before page @i can be mapped? */
+static bool gmem_touched(const struct gmem_block *block, unsigned long i)
+{
+	return block->memory && !block->punched &&
+	       test_bit(i >> GMEM_REGION_ORDER, block->memory->ready);
+}
+
+static void gmem_clear_punched(struct gmem_inode *gi, struct gmem_block *block,
+			       unsigned long lo, unsigned long hi)
+{
+	if (!block->punched)
+		return;
+	bitmap_clear(block->punched, lo, hi - lo);
+	if (!bitmap_empty(block->punched, gmem_block_pages(gi)))
+		return;
+	kvfree(block->punched);
+	block->punched = NULL;
+}
+
+/* Make pages [lo, hi) of a block, locked exclusively, fit for use. */
+static int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
+		      unsigned long lo, unsigned long hi)
+{
+	int err = 0;
+
+	if (!block->memory)
+		err = gmem_memory_take(gi, block);
+	if (!err)
+		err = gmem_memory_make_ready(gi, block, lo, hi);
+	if (!err)
+		gmem_clear_punched(gi, block, lo, hi);
+	return err;
+}
+
+/* A fault on a page maps the whole of its folio: all of that is touched. */
+static int gmem_touch_shared(struct gmem_inode *gi, struct gmem_block *block,
+			     unsigned long i)
+{
+	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
+
+	if (gmem_state_uniform(&block->state, lo, lo + GMEM_REGION_PAGES))
+		return gmem_touch(gi, block, lo, lo + GMEM_REGION_PAGES);
+	return gmem_touch(gi, block, i, i + 1);
+}
+
+static vm_fault_t gmem_fault(struct vm_fault *vmf)
+{
+	struct inode *inode = file_inode(vmf->vma->vm_file);
+	struct gmem_inode *gi = inode->i_private;
+	vm_fault_t ret = VM_FAULT_LOCKED;
+	struct gmem_block *block;
+	struct folio *folio;
+	unsigned long i;
+	int err;
+
+	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
+		return VM_FAULT_SIGBUS;
+	block = &gi->blocks[vmf->pgoff >> gi->block_order];
+	i = vmf->pgoff & (gmem_block_pages(gi) - 1);
+
+	gmem_lock_block_shared(gi, block);
+	while (!gmem_state_private(&block->state, i) && !gmem_touched(block, i)) {
+		up_read(&block->lock);
+		down_write(&block->lock);
+		err = 0;
+		if (!gmem_state_private(&block->state, i))
+			err = gmem_touch_shared(gi, block, i);
+		/* Not downgrade_write(): lockdep would not know the lock. */
+		up_write(&block->lock);
+		down_read(&block->lock);
+		if (err) {
+			ret = vmf_error(err);
+			goto out;
+		}
+	}
+	if (gmem_state_private(&block->state, i)) {
+		ret = VM_FAULT_SIGBUS;
+		goto out;
+	}
+	vmf->page = block->memory->loan.page + i;
+	if (PageHWPoison(vmf->page)) {
+		ret = VM_FAULT_HWPOISON;
+		goto out;
+	}
+	/* Locked until it is mapped: see gmem_folio_freeze(). */
+	folio = page_folio(vmf->page);
+	folio_get(folio);
+	folio_lock(folio);
+out:
+	gmem_unlock_block_shared(gi, block);
+	return ret;
+}
+
+static const struct vm_operations_struct gmem_vm_ops = {
+	.fault = gmem_fault,
+};
+
+static int gmem_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+	/* VM_SPECIAL: mlock, reclaim and compaction take no references. */
+	vm_flags_set(vma, VM_DONTEXPAND);
+	vma->vm_ops = &gmem_vm_ops;
+	return 0;
+}
+
+/* fallocate */
+
+static int gmem_allocate(struct gmem_inode *gi, const struct gmem_span *span)
+{
+	return gmem_touch(gi, span->block, span->lo, span->hi);
+}
+
+static int gmem_punch(struct gmem_inode *gi, const struct gmem_span *span)
+{
+	unsigned long nr = gmem_block_pages(gi);
+	struct gmem_block *block = span->block;
+	int err;
+
+	if (!block->memory)
+		return 0;
+	if (span->hi - span->lo < nr) {
+		if (!block->punched)
+			block->punched = kvcalloc(BITS_TO_LONGS(nr), sizeof(long),
+						  GFP_KERNEL_ACCOUNT);
+		if (!block->punched)
+			return -ENOMEM;
+		gmem_unmap(gi, block, span->lo, span->hi);
+		err = gmem_memory_zero(gi, block, span->lo, span->hi);
+		if (err) {
+			gmem_clear_punched(gi, block, 0, 0);
+			return err;
+		}
+		bitmap_set(block->punched, span->lo, span->hi - span->lo);
+		if (!bitmap_full(block->punched, nr))
+			return 0;
+	}
+	gmem_memory_release(gi, block);
+	kvfree(block->punched);
+	block->punched = NULL;
+	return 0;
+}
+
+static long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
+{
+	int (*op)(struct gmem_inode *gi, const struct gmem_span *span);
+	struct inode *inode = file_inode(file);
+	struct gmem_inode *gi = inode->i_private;
+	struct gmem_span span;
+	pgoff_t first, last;
+	int err;
+
+	switch (mode) {
+	case FALLOC_FL_KEEP_SIZE:
+		op = gmem_allocate;
+		break;
+	case FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE:
+		op = gmem_punch;
+		break;
+	default:
+		return -EOPNOTSUPP;
+	}
+	if (!gmem_range_ok(offset, len, i_size_read(inode)))
+		return -EINVAL;
+
+	first = offset >> PAGE_SHIFT;
+	last = (offset + len) >> PAGE_SHIFT;
+	for_each_span(span, gi, pos, first, last) {
+		pgoff_t end = pos + (span.hi - span.lo);
+
+		if (signal_pending(current))
+			return -EINTR;
+		err = gmem_lock_blocks(gi, pos, end);
+		if (err)
+			return err;
+		err = op(gi, &span);
+		gmem_unlock_blocks(gi, pos, end);
+		if (err)
+			return err;
+		cond_resched();
+	}
+	return 0;
+}
+
+/* ioctls */
+
+static int gmem_ioctl_convert(struct file *file, void __user *argp)
+{
+	struct gmemfd_convert __user *user = argp;
+	struct inode *inode = file_inode(file);
+	struct gmemfd_convert arg;
+	pgoff_t busy;
+	int err;
+
+	if (copy_from_user(&arg, user, sizeof(arg)))
+		return -EFAULT;
+	if (arg.flags || arg.attributes & ~GMEMFD_ATTRIBUTE_PRIVATE ||
+	    memchr_inv(arg.reserved, 0, sizeof(arg.reserved)) ||
+	    !gmem_range_ok(arg.offset, arg.size, i_size_read(inode)))
+		return -EINVAL;
+
+	err = gmem_convert(inode->i_private, arg.offset >> PAGE_SHIFT,
+			   (arg.offset + arg.size) >> PAGE_SHIFT,
+			   arg.attributes & GMEMFD_ATTRIBUTE_PRIVATE, &busy);
+	if (err == -EAGAIN &&
+	    put_user((u64)busy << PAGE_SHIFT, &user->error_offset))
+		return -EFAULT;
+	return err;
+}
+
+/* The pages from @i on that are alike, at most up to @hi; @block locked. */
+static unsigned long gmem_describe(struct gmem_inode *gi, struct gmem_block *block,
+				   unsigned long i, unsigned long hi,
+				   struct gmemfd_range *range)
+{
+	struct gmem_memory *memory = block->memory;
+	unsigned long end = gmem_state_run(&block->state, i, hi), region, next;
+
+	range->flags = 0;
+	range->folio_order = 0;
+	if (gmem_state_private(&block->state, i))
+		range->flags |= GMEMFD_RANGE_PRIVATE;
+	if (!memory)
+		return end;
+
+	range->flags |= GMEMFD_RANGE_ALLOCATED;
+	if (!memory->broken) {
+		range->folio_order = gi->block_order;
+		region = i >> GMEM_REGION_ORDER;
+		next = test_bit(region, memory->ready) ?
+		       find_next_zero_bit(memory->ready, gmem_block_regions(gi), region) :
+		       find_next_bit(memory->ready, gmem_block_regions(gi), region);
+		end = min(end, next << GMEM_REGION_ORDER);
+	} else {
+		region = i >> GMEM_REGION_ORDER;
+		if (!test_bit(region, memory->split))
+			range->folio_order = GMEM_REGION_ORDER;
+		end = min(end, (region + 1) << GMEM_REGION_ORDER);
+	}
+	if (test_bit(i >> GMEM_REGION_ORDER, memory->ready))
+		range->flags |= GMEMFD_RANGE_ZEROED;
+	return end;
+}
+
+/* Fill in @range with the like pages from @pos on; returns where they end. */
+static pgoff_t gmem_next_range(struct gmem_inode *gi, pgoff_t pos, pgoff_t last,
+			       struct gmemfd_range *range)
+{
+	struct gmemfd_range more;
+	pgoff_t start = pos;
+
+	while (pos < last) {
+		struct gmem_span span = gmem_span(gi, pos, last);
+		unsigned long end;
+
+		gmem_lock_block_shared(gi, span.block);
+		end = gmem_describe(gi, span.block, span.lo, span.hi, &more);
+		gmem_unlock_block_shared(gi, span.block);
+
+		if (pos == start)
+			*range = more;
+		else if (range->flags != more.flags ||
+			 range->folio_order != more.folio_order)
+			break;
+		pos += end - span.lo;
+	}
+	range->offset = (u64)start << PAGE_SHIFT;
+	range->size = (u64)(pos - start) << PAGE_SHIFT;
+	return pos;
+}
+
+static int gmem_ioctl_get_ranges(struct file *file, void __user *argp)
+{
+	struct inode *inode = file_inode(file);
+	struct gmemfd_range __user *ranges;
+	struct gmemfd_get_ranges arg;
+	pgoff_t pos, last;
+	u32 n;
+
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+	if (arg.flags || memchr_inv(arg.reserved, 0, sizeof(arg.reserved)) ||
+	    !arg.nr_ranges || arg.offset >= arg.end ||
+	    !gmem_range_ok(arg.offset, arg.end - arg.offset, i_size_read(inode)))
+		return -EINVAL;
+
+	ranges = u64_to_user_ptr(arg.ranges);
+	pos = arg.offset >> PAGE_SHIFT;
+	last = arg.end >> PAGE_SHIFT;
+	for (n = 0; n < arg.nr_ranges && pos < last; n++) {
+		struct gmemfd_range range;
+
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		pos = gmem_next_range(inode->i_private, pos, last, &range);
+		if (copy_to_user(&ranges[n], &range, sizeof(range)))
+			return -EFAULT;
+	}
+	arg.offset = (u64)pos << PAGE_SHIFT;
+	arg.nr_ranges = n;
+	return copy_to_user(argp, &arg, sizeof(arg)) ? -EFAULT : 0;
+}
+
+static long gmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	void __user *argp = (void __user *)arg;
+
+	switch (cmd) {
+	case GMEMFD_CONVERT:
+	case GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2:
+		return gmem_ioctl_convert(file, argp);
+	case GMEMFD_GET_RANGES:
+		return gmem_ioctl_get_ranges(file, argp);
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* The file */
+
+static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct gmem_inode *gi = file_inode(file)->i_private;
+	unsigned long nr = gmem_block_pages(gi), private = 0, split = 0, i;
+
+	for (i = 0; i < gi->nr_blocks; i++) {
+		struct gmem_block *block = &gi->blocks[i];
+
+		gmem_lock_block_shared(gi, block);
+		private += gmem_state_nr_private(&block->state, nr);
+		if (block->memory)
+			split += bitmap_weight(block->memory->split,
+					       gmem_block_regions(gi));
+		gmem_unlock_block_shared(gi, block);
+		cond_resched();
+	}
+	seq_printf(m, "gmem_size:\t%lld\n", i_size_read(gi->inode));
+	seq_printf(m, "gmem_block_size:\t%lu\n", nr << PAGE_SHIFT);
+	seq_printf(m, "gmem_flags:\t0x%llx\n", gi->flags);
+	seq_printf(m, "gmem_allocated:\t%lu\n",
+		   atomic_long_read(&gi->nr_allocated) * nr << PAGE_SHIFT);
+	seq_printf(m, "gmem_private:\t%lu\n", private << PAGE_SHIFT);
+	seq_printf(m, "gmem_shared:\t%lu\n",
+		   (gi->nr_blocks * nr - private) << PAGE_SHIFT);
+	seq_printf(m, "gmem_split:\t%lu\n",
+		   split << (GMEM_REGION_ORDER + PAGE_SHIFT));
+}
+
+static const struct file_operations gmem_fops = {
+	.owner			= THIS_MODULE,
+	.mmap			= gmem_mmap,
+	.get_unmapped_area	= thp_get_unmapped_area,
+	.fallocate		= gmem_fallocate,
+	.unlocked_ioctl		= gmem_ioctl,
+	.compat_ioctl		= compat_ptr_ioctl,
+	.show_fdinfo		= gmem_show_fdinfo,
+};
+
+/* Folios are not on an LRU: nobody gets as far as migrating one. */
+static int gmem_migrate_folio(struct address_space *mapping, struct folio *dst,
+			      struct folio *src, enum migrate_mode mode)
+{
+	return -EBUSY;
+}
+
+static int gmem_error_folio(struct address_space *mapping, struct folio *folio)
+{
+	return MF_DELAYED;
+}
+
+static const struct address_space_operations gmem_aops = {
+	.dirty_folio		= noop_dirty_folio,
+	.migrate_folio		= gmem_migrate_folio,
+	.error_remove_folio	= gmem_error_folio,
+};
+
+static int gmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
+			struct iattr *attr)
+{
+	return -EINVAL;
+}
+
+static int gmem_getattr(struct mnt_idmap *idmap, const struct path *path,
+			struct kstat *stat, u32 request_mask, unsigned int flags)
+{
+	struct inode *inode = d_inode(path->dentry);
+	struct gmem_inode *gi = inode->i_private;
+
+	generic_fillattr(idmap, request_mask, inode, stat);
+	stat->blksize = PAGE_SIZE << gi->block_order;
+	stat->blocks = (u64)atomic_long_read(&gi->nr_allocated)
+		       << (gi->block_order + PAGE_SHIFT - SECTOR_SHIFT);
+	return 0;
+}
+
+static const struct inode_operations gmem_iops = {
+	.setattr	= gmem_setattr,
+	.getattr	= gmem_getattr,
+};
+
+static struct inode *gmem_new_inode(void)
+{
+	struct inode *inode;
+
+	inode = anon_inode_make_secure_inode(gmem_mnt->mnt_sb, "[gmemfd]", NULL);
+	if (IS_ERR(inode))
+		return inode;
+	inode->i_mode |= S_IFREG;
+	inode->i_op = &gmem_iops;
+	inode->i_mapping->a_ops = &gmem_aops;
+	mapping_set_inaccessible(inode->i_mapping);
+	return inode;
+}
+
+static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
+{
+	unsigned int order = ilog2(args->block_size) - PAGE_SHIFT;
+	unsigned long nr = args->size >> (order + PAGE_SHIFT), i;
+	static struct lock_class_key lock_key;
+	struct hugepage_subpool *pool;
+	struct gmem_inode *gi;
+
+	pool = gmem_pool_reserve(order, nr);
+	if (IS_ERR(pool))
+		return ERR_CAST(pool);
+	gi = kvzalloc(struct_size(gi, blocks, nr), GFP_KERNEL_ACCOUNT);
+	if (!gi) {
+		gmem_pool_release(pool);
+		return ERR_PTR(-ENOMEM);
+	}
+	gi->pool = pool;
+	gi->block_order = order;
+	gi->flags = args->flags;
+	gi->nr_blocks = nr;
+	lockdep_init_map(&gi->lock_map, "gmem_block", &lock_key, 0);
+	for (i = 0; i < nr; i++) {
+		init_rwsem(&gi->blocks[i].lock);
+		lockdep_set_notrack_class(&gi->blocks[i].lock);
+		gi->blocks[i].state.kind = args->flags & GMEMFD_CREATE_INIT_SHARED ?
+					   GMEM_ALL_SHARED : GMEM_ALL_PRIVATE;
+	}
+	return gi;
+}
+
+static void gmem_free(struct gmem_inode *gi)
+{
+	unsigned long i;
+
+	for (i = 0; i < gi->nr_blocks; i++) {
+		struct gmem_block *block = &gi->blocks[i];
+
+		if (block->memory)
+			gmem_memory_release(gi, block);
+		kvfree(block->punched);
+		kvfree(block->state.map);
+		cond_resched();
+	}
+	gmem_pool_release(gi->pool);
+	kvfree(gi);
+}
+
+static void gmem_evict_inode(struct inode *inode)
+{
+	truncate_inode_pages_final(&inode->i_data);
+	clear_inode(inode);
+	if (inode->i_private)
+		gmem_free(inode->i_private);
+}
+
+/**
+ * gmem_file_create - make a gmem file
+ * @args: checked, except for what the pool says
+ *
+ * Return: an fd or a negative errno.
+ */
+int gmem_file_create(const struct gmemfd_create *args)
+{
+	struct gmem_inode *gi;
+	struct inode *inode;
+	struct file *file;
+	int fd, err;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+
+	gi = gmem_alloc(args);
+	if (IS_ERR(gi)) {
+		err = PTR_ERR(gi);
+		goto err_fd;
+	}
+	inode = gmem_new_inode();
+	if (IS_ERR(inode)) {
+		err = PTR_ERR(inode);
+		gmem_free(gi);
+		goto err_fd;
+	}
+	inode->i_size = args->size;
+	inode->i_private = gi;
+	gi->inode = inode;
+
+	__module_get(THIS_MODULE);	/* dropped by fput() */
+	file = alloc_file_pseudo(inode, gmem_mnt, "[gmemfd]",
+				 O_RDWR | O_LARGEFILE, &gmem_fops);
+	if (IS_ERR(file)) {
+		err = PTR_ERR(file);
+		goto err_inode;
+	}
+	fd_install(fd, file);
+	return fd;
+
+err_inode:
+	module_put(THIS_MODULE);
+	iput(inode);
+err_fd:
+	put_unused_fd(fd);
+	return err;
+}
+
+/* The file system nobody mounts */
+
+static const struct super_operations gmem_super_ops = {
+	.statfs		= simple_statfs,
+	.evict_inode	= gmem_evict_inode,
+};
+
+static int gmem_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *ctx = init_pseudo(fc, GMEMFD_MAGIC);
+
+	if (!ctx)
+		return -ENOMEM;
+	fc->s_iflags |= SB_I_NOEXEC | SB_I_NODEV;
+	ctx->ops = &gmem_super_ops;
+	return 0;
+}
+
+/* No .owner: our own mount would keep the module loaded for ever. */
+static struct file_system_type gmem_fs = {
+	.name		 = "gmemfd",
+	.init_fs_context = gmem_init_fs_context,
+	.kill_sb	 = kill_anon_super,
+};
+
+/**
+ * gmem_file_init - prepare for files
+ *
+ * Return: 0 or a negative errno.
+ */
+int gmem_file_init(void)
+{
+	gmem_mnt = kern_mount(&gmem_fs);
+	if (IS_ERR(gmem_mnt))
+		return PTR_ERR(gmem_mnt);
+	gmem_away_inode = gmem_new_inode();
+	if (IS_ERR(gmem_away_inode)) {
+		kern_unmount(gmem_mnt);
+		return PTR_ERR(gmem_away_inode);
+	}
+	gmem_away_mapping = gmem_away_inode->i_mapping;
+	return 0;
+}
+
+/**
+ * gmem_file_exit - no file is left
+ */
+void gmem_file_exit(void)
+{
+	iput(gmem_away_inode);
+	kern_unmount(gmem_mnt);
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory on its way back to hugetlb.  A block leaves the file whole, but
+ * somebody may still hold references to shared folios of it: those are marked
+ * so that their last put comes here, from whatever context, and when all of a
+ * block is home it is put together and returned.
+ */
+#include <linux/irq_work.h>
+#include <linux/llist.h>
+#include <linux/memory.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+
+#include "gmemfd.h"
+
+/* What folios away from their file have for a mapping. */
+struct address_space *gmem_away_mapping;
+
+static DEFINE_MUTEX(gmem_memories_lock);
+static LIST_HEAD(gmem_memories);
+
+static struct workqueue_struct *gmem_home_wq;
+static LLIST_HEAD(gmem_home_folios);
+
+/**
+ * gmem_memory_add - remember memory
+ * @memory: just taken
+ */
+void gmem_memory_add(struct gmem_memory *memory)
+{
+	mutex_lock(&gmem_memories_lock);
+	list_add(&memory->node, &gmem_memories);
+	mutex_unlock(&gmem_memories_lock);
+}
+
+static void gmem_memory_free(struct gmem_memory *memory)
+{
+	mutex_lock(&gmem_memories_lock);
+	list_del(&memory->node);
+	mutex_unlock(&gmem_memories_lock);
+
+	if (memory->broken)
+		gmem_loan_mend(&memory->loan);
+	gmem_loan_return(&memory->loan);
+	kfree(memory);
+}
+
+static void gmem_home_work(struct work_struct *work)
+{
+	struct llist_node *list = llist_del_all(&gmem_home_folios);
+	struct page *page, *next;
+
+	llist_for_each_entry_safe(page, next, list, pcp_llist) {
+		struct folio *folio = page_folio(page);
+		struct gmem_memory *memory = folio->private;
+
+		folio->private = NULL;
+		folio->mapping = NULL;
+		gmem_folio_unmark(folio);
+		if (atomic_dec_and_test(&memory->away)) {
+			gmem_memory_free(memory);
+			module_put(THIS_MODULE);
+		}
+		cond_resched();
+	}
+}
+static DECLARE_WORK(gmem_home, gmem_home_work);
+
+static void gmem_home_irq_work(struct irq_work *work)
+{
+	queue_work(gmem_home_wq, &gmem_home);
+}
+static DEFINE_IRQ_WORK(gmem_home_irq, gmem_home_irq_work);
+
+/*
+ * The last put of a marked folio.  Any context, any locks held: a lock-free
+ * list, and irq_work, which takes no lock either, to get to where work can be
+ * queued.
+ */
+static void gmem_folio_came_home(struct folio *folio)
+{
+	if (llist_add(&folio->page.pcp_llist, &gmem_home_folios))
+		irq_work_queue(&gmem_home_irq);
+}
+
+/* Let go of a shared folio.  True if somebody else still holds it. */
+static bool gmem_folio_send_away(struct gmem_inode *gi, struct gmem_block *block,
+				 struct gmem_memory *memory, struct folio *folio,
+				 unsigned long i)
+{
+	folio_lock(folio);
+	/* Another task may be between clearing its entry and the rmap. */
+	while (folio_mapped(folio)) {
+		gmem_unmap(gi, block, i, i + folio_nr_pages(folio));
+		cond_resched();
+	}
+	if (folio_ref_freeze(folio, 1)) {
+		folio->mapping = NULL;
+		folio_unlock(folio);
+		return false;
+	}
+	/* Not NULL: a page without mapping and count 1 looks ownerless. */
+	folio->mapping = gmem_away_mapping;
+	folio->private = memory;
+	gmem_folio_mark(folio);
+	atomic_inc(&memory->away);
+	folio_unlock(folio);
+	folio_put(folio);
+	return true;
+}
+
+/**
+ * gmem_memory_release - take a block's memory out of the file
+ * @gi: the file
+ * @block: locked exclusively, with memory
+ *
+ * Private contents are scrubbed.  The memory is back in its pool when this
+ * returns, or as soon as the last reference to a folio of it is gone.
+ */
+void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
+{
+	unsigned long nr = gmem_block_pages(gi), i, next;
+	struct gmem_memory *memory = block->memory;
+	struct folio *folio;
+	bool away = false;
+
+	gmem_unmap(gi, block, 0, nr);
+	if (gmem_off_direct_map(gi)) {
+		/* Whole runs: whatever was to be split is split already. */
+		if (WARN_ON_ONCE(gmem_direct_map_runs(block, true, true, 0, nr, false)))
+			goto out;	/* better lost than seen */
+	}
+	gmem_memory_scrub(block, 0, nr);
+	if (gmem_off_direct_map(gi))
+		gmem_direct_map_collapse(memory->loan.page, nr);
+
+	atomic_set(&memory->away, 1);
+	if (memory->broken) {
+		for (i = 0;
+		     (folio = gmem_next_shared_folio(block, &i, &next, nr));
+		     i = next) {
+			if (!gmem_folio_send_away(gi, block, memory, folio, i))
+				continue;
+			if (!away)
+				__module_get(THIS_MODULE);
+			away = true;
+		}
+	}
+	if (atomic_dec_and_test(&memory->away)) {
+		gmem_memory_free(memory);
+		if (away)
+			module_put(THIS_MODULE);
+	}
+out:
+	block->memory = NULL;
+	atomic_long_dec(&gi->nr_allocated);
+}
+
+/* Frozen folios look free to memory offlining, which would spin on them. */
+static int gmem_memory_notify(struct notifier_block *nb, unsigned long action,
+			      void *data)
+{
+	struct memory_notify *range = data;
+	struct gmem_memory *memory;
+	int ret = NOTIFY_OK;
+
+	if (action != MEM_GOING_OFFLINE)
+		return NOTIFY_OK;
+	mutex_lock(&gmem_memories_lock);
+	list_for_each_entry(memory, &gmem_memories, node) {
+		unsigned long pfn = page_to_pfn(memory->loan.page);
+
+		if (pfn < range->start_pfn + range->nr_pages &&
+		    pfn + (1UL << memory->loan.order) > range->start_pfn) {
+			ret = notifier_from_errno(-EBUSY);
+			break;
+		}
+	}
+	mutex_unlock(&gmem_memories_lock);
+	return ret;
+}
+
+static struct notifier_block gmem_memory_nb = {
+	.notifier_call = gmem_memory_notify,
+};
+
+/**
+ * gmem_home_init - be ready for folios to come home
+ *
+ * Return: 0 or a negative errno.
+ */
+int gmem_home_init(void)
+{
+	int err;
+
+	gmem_home_wq = alloc_workqueue("gmemfd", WQ_UNBOUND, 0);
+	if (!gmem_home_wq)
+		return -ENOMEM;
+	err = gmem_shim_register(GMEM_SHIM_ABI, gmem_folio_came_home);
+	if (err)
+		goto err_wq;
+	err = register_memory_notifier(&gmem_memory_nb);
+	if (err)
+		goto err_shim;
+	return 0;
+
+err_shim:
+	gmem_shim_unregister();
+err_wq:
+	destroy_workqueue(gmem_home_wq);
+	return err;
+}
+
+/**
+ * gmem_home_exit - all memory is home, or this would not be called
+ */
+void gmem_home_exit(void)
+{
+	unregister_memory_notifier(&gmem_memory_nb);
+	gmem_shim_unregister();
+	irq_work_sync(&gmem_home_irq);
+	destroy_workqueue(gmem_home_wq);
+}

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The memory behind a block: taken from hugetlb, zeroed as late as possible,
+ * out of the direct map where private, and in folios as large as its state
+ * allows.  All functions want the block locked exclusively.
+ */
+#include <linux/delay.h>
+#include <linux/highmem.h>
+#include <linux/pagemap.h>
+#include <linux/slab.h>
+
+#include "gmemfd.h"
+
+/* Transient references (a fast GUP that backs off, a TLB batch) pass soon. */
+#define GMEM_FREEZE_TRIES	16
+
+/**
+ * gmem_next_run - find pages in one state
+ * @block: with memory
+ * @ready: look in regions that are ready, or in those that are not
+ * @private: look for private pages, or for shared ones
+ * @lo: in: where to start; out: first page of the run
+ * @end: out: first page behind the run
+ * @hi: where to stop
+ *
+ * Return: false if there is none.
+ */
+bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
+		   unsigned long *lo, unsigned long *end, unsigned long hi)
+{
+	const unsigned long *map = block->memory->ready;
+	unsigned long last = DIV_ROUND_UP(hi, GMEM_REGION_PAGES);
+
+	while (*lo < hi) {
+		unsigned long region = *lo >> GMEM_REGION_ORDER, next;
+
+		next = test_bit(region, map) ?
+			find_next_zero_bit(map, last, region) :
+			find_next_bit(map, last, region);
+		next = min(next << GMEM_REGION_ORDER, hi);
+		if (test_bit(region, map) != ready) {
+			*lo = next;
+			continue;
+		}
+		*end = gmem_state_run(&block->state, *lo, next);
+		if (gmem_state_private(&block->state, *lo) == private)
+			return true;
+		*lo = *end;
+	}
+	return false;
+}
+
+/**
+ * gmem_direct_map_runs - take pages out of the direct map or put them back
+ * @block: with memory
+ * @ready: as in gmem_next_run()
+ * @private: as in gmem_next_run()
+ * @lo: first page of the range to look in
+ * @hi: first page behind it
+ * @remove: out, or back
+ *
+ * All or nothing.  Does not flush.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
+			 bool private, unsigned long lo, unsigned long hi,
+			 bool remove)
+{
+	struct page *page = block->memory->loan.page;
+	unsigned long i, end, failed;
+	int err = 0;
+
+	for (i = lo; gmem_next_run(block, ready, private, &i, &end, hi); i = end) {
+		err = remove ? gmem_direct_map_remove(page + i, end - i) :
+			       gmem_direct_map_restore(page + i, end - i);
+		if (err)
+			break;
+	}
+	if (!err)
+		return 0;
+
+	/* Includes the run that failed, part of which may be done. */
+	failed = end;
+	for (i = lo; gmem_next_run(block, ready, private, &i, &end, failed); i = end)
+		WARN_ON_ONCE(remove ? gmem_direct_map_restore(page + i, end - i) :
+				      gmem_direct_map_remove(page + i, end - i));
+	return err;
+}
+
+/**
+ * gmem_next_shared_folio - go through the shared folios of a range
+ * @block: with memory
+ * @i: in: where to start; out: first page of the range in the folio
+ * @next: out: first page behind the folio
+ * @hi: end of the range
+ *
+ * Return: the folio, NULL if there are no more.
+ */
+struct folio *gmem_next_shared_folio(const struct gmem_block *block,
+				     unsigned long *i, unsigned long *next,
+				     unsigned long hi)
+{
+	struct folio *folio;
+
+	if (*i < hi && gmem_state_private(&block->state, *i))
+		*i = gmem_state_run(&block->state, *i, hi);
+	if (*i >= hi)
+		return NULL;
+	folio = page_folio(block->memory->loan.page + *i);
+	*next = round_down(*i, folio_nr_pages(folio)) + folio_nr_pages(folio);
+	return folio;
+}
+
+/**
+ * gmem_folio_freeze - take a shared folio away from everybody
+ * @gi: the file
+ * @block: the block
+ * @folio: a shared folio of it
+ *
+ * A fault that has returned the folio but not mapped it yet holds the folio
+ * lock, so that after the lock has been had nothing can map it any more.
+ *
+ * Return: true if it is unmapped and frozen now, false if somebody holds a
+ * reference.
+ */
+bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
+		       struct folio *folio)
+{
+	unsigned long i = folio_page_idx(page_folio(block->memory->loan.page), &folio->page);
+	bool frozen;
+	int try;
+
+	folio_lock(folio);
+	for (try = 0; try < GMEM_FREEZE_TRIES; try++) {
+		if (folio_mapped(folio))
+			gmem_unmap(gi, block, i, i + folio_nr_pages(folio));
+		frozen = folio_ref_freeze(folio, 1);
+		if (frozen)
+			break;
+		usleep_range(20, 50);
+	}
+	folio_unlock(folio);
+	return frozen;
+}
+
+static void gmem_share_folio(struct gmem_inode *gi, struct gmem_block *block,
+			     unsigned long i)
+{
+	struct folio *folio = page_folio(block->memory->loan.page + i);
+
+	folio->mapping = gi->inode->i_mapping;
+	folio->index = gmem_pgoff(gi, block, i);
+	folio_ref_unfreeze(folio, 1);
+}
+
+/* The region has become all shared: if nobody holds a page of it, join it. */
+static void gmem_join_shared(struct gmem_inode *gi, struct gmem_block *block,
+			     unsigned long start)
+{
+	unsigned long end = start + GMEM_REGION_PAGES, i;
+	struct page *page = block->memory->loan.page;
+
+	gmem_unmap(gi, block, start, end);
+	for (i = start; i < end; i++) {
+		if (!gmem_folio_freeze(gi, block, page_folio(page + i)))
+			break;
+	}
+	if (i < end) {
+		while (i-- > start)
+			folio_ref_unfreeze(page_folio(page + i), 1);
+		return;
+	}
+	gmem_folio_join(page + start, GMEM_REGION_ORDER);
+	clear_bit(start >> GMEM_REGION_ORDER, block->memory->split);
+	gmem_share_folio(gi, block, start);
+}
+
+static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
+			      unsigned long lo, unsigned long hi)
+{
+	unsigned long start = round_down(lo, GMEM_REGION_PAGES), i;
+	unsigned long end = start + GMEM_REGION_PAGES;
+	unsigned long region = start >> GMEM_REGION_ORDER;
+	struct gmem_memory *memory = block->memory;
+	struct page *page = memory->loan.page;
+	struct folio *folio = page_folio(page + start);
+	bool uniform = gmem_state_uniform(&block->state, start, end);
+	bool private = gmem_state_private(&block->state, start);
+
+	if (!test_bit(region, memory->split)) {
+		if (uniform) {
+			if (private)
+				folio->mapping = NULL;
+			else if (!folio->mapping)
+				gmem_share_folio(gi, block, start);
+			return;
+		}
+		folio->mapping = NULL;
+		gmem_folio_split(folio, 0);
+		set_bit(region, memory->split);
+		lo = start;
+		hi = end;
+	}
+
+	for (i = lo; i < hi; i++) {
+		if (gmem_state_private(&block->state, i))
+			page_folio(page + i)->mapping = NULL;
+		else if (!page_folio(page + i)->mapping)
+			gmem_share_folio(gi, block, i);
+	}
+	if (!uniform)
+		return;
+	if (private) {
+		gmem_folio_join(page + start, GMEM_REGION_ORDER);
+		clear_bit(region, memory->split);
+	} else {
+		gmem_join_shared(gi, block, start);
+	}
+}
+
+/**
+ * gmem_shape - make folios follow the state
+ * @gi: the file
+ * @block: a block with broken memory
+ * @lo: first page whose state has changed
+ * @hi: first page behind
+ *
+ * Folios with newly private pages must be frozen.  Does not fail; a region
+ * newly all shared stays split if somebody holds one of its pages.
+ */
+void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
+		unsigned long lo, unsigned long hi)
+{
+	unsigned long next;
+
+	for (; lo < hi; lo = next) {
+		next = min(hi, round_down(lo, GMEM_REGION_PAGES) + GMEM_REGION_PAGES);
+		gmem_shape_region(gi, block, lo, next);
+		cond_resched();
+	}
+}
+
+/**
+ * gmem_memory_break - turn a block's hugetlb folio into ordinary ones
+ * @memory: all private
+ *
+ * Return: 0, -ENOMEM or -EHWPOISON.
+ */
+int gmem_memory_break(struct gmem_memory *memory)
+{
+	int err;
+
+	if (memory->broken)
+		return 0;
+	err = gmem_loan_break(&memory->loan, GMEM_REGION_ORDER);
+	if (!err)
+		memory->broken = true;
+	return err;
+}
+
+/**
+ * gmem_memory_take - put memory behind a hole
+ * @gi: the file
+ * @block: a hole
+ *
+ * Return: 0, -ENOMEM, or -ENOSPC if a cgroup limit is in the way.
+ */
+int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
+{
+	unsigned long longs = BITS_TO_LONGS(gmem_block_regions(gi));
+	struct gmem_memory *memory;
+	int err;
+
+	memory = kzalloc(struct_size(memory, ready, 2 * longs), GFP_KERNEL_ACCOUNT);
+	if (!memory)
+		return -ENOMEM;
+	memory->split = memory->ready + longs;
+	err = gmem_loan_take(&memory->loan, gi->pool, NUMA_NO_NODE, NULL);
+	if (err)
+		goto err_free;
+	if (block->state.kind != GMEM_ALL_PRIVATE) {
+		err = gmem_memory_break(memory);
+		if (err)
+			goto err_return;
+	}
+	block->memory = memory;
+	gmem_memory_add(memory);
+	atomic_long_inc(&gi->nr_allocated);
+	if (memory->broken)
+		gmem_shape(gi, block, 0, gmem_block_pages(gi));
+	return 0;
+
+err_return:
+	gmem_loan_return(&memory->loan);
+err_free:
+	kfree(memory);
+	return err;
+}
+
+static void gmem_clear_pages(struct page *page, unsigned long nr)
+{
+	for (; nr; nr--, page++) {
+		if (!PageHWPoison(page))
+			clear_highpage(page);
+		cond_resched();
+	}
+}
+
+/**
+ * gmem_memory_scrub - overwrite private contents
+ * @block: with memory, whose private pages are in the direct map
+ * @lo: first page
+ * @hi: first page behind
+ */
+void gmem_memory_scrub(const struct gmem_block *block, unsigned long lo,
+		       unsigned long hi)
+{
+	unsigned long end;
+
+	for (; gmem_next_run(block, true, true, &lo, &end, hi); lo = end)
+		gmem_clear_pages(block->memory->loan.page + lo, end - lo);
+}
+
+/**
+ * gmem_memory_make_ready - zero regions that have not been touched yet
+ * @gi: the file
+ * @block: with memory
+ * @lo: first page of interest
+ * @hi: first page behind
+ *
+ * Return: 0, or -ENOMEM if the direct map could not be split.
+ */
+int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
+			   unsigned long lo, unsigned long hi)
+{
+	struct gmem_memory *memory = block->memory;
+	unsigned long region, first, last;
+	int err;
+
+	lo = round_down(lo, GMEM_REGION_PAGES);
+	hi = round_up(hi, GMEM_REGION_PAGES);
+	first = lo >> GMEM_REGION_ORDER;
+	last = hi >> GMEM_REGION_ORDER;
+	if (find_next_zero_bit(memory->ready, last, first) == last)
+		return 0;
+
+	for_each_clear_bit_from(first, memory->ready, last)
+		gmem_clear_pages(memory->loan.page + (first << GMEM_REGION_ORDER),
+				 GMEM_REGION_PAGES);
+
+	if (gmem_off_direct_map(gi) && block->state.kind != GMEM_ALL_SHARED) {
+		err = gmem_direct_map_runs(block, false, true, lo, hi, true);
+		if (err)
+			return err;
+		gmem_direct_map_flush(memory->loan.page + lo, hi - lo);
+	}
+	for (region = lo >> GMEM_REGION_ORDER; region < last; region++)
+		set_bit(region, memory->ready);
+	return 0;
+}
+
+/**
+ * gmem_memory_zero - zero part of a block again
+ * @gi: the file
+ * @block: with memory
+ * @lo: first page
+ * @hi: first page behind
+ *
+ * Return: 0, or -ENOMEM with nothing done if private pages could not be
+ * reached.
+ */
+int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
+		     unsigned long lo, unsigned long hi)
+{
+	struct page *page = block->memory->loan.page;
+	bool hidden = gmem_off_direct_map(gi);
+	unsigned long i, end;
+	int err;
+
+	if (hidden) {
+		err = gmem_direct_map_runs(block, true, true, lo, hi, false);
+		if (err)
+			return err;
+	}
+	gmem_memory_scrub(block, lo, hi);
+	for (i = lo; gmem_next_run(block, true, false, &i, &end, hi); i = end)
+		gmem_clear_pages(page + i, end - i);
+	if (hidden) {
+		/* What has just been split apart needs no memory. */
+		WARN_ON_ONCE(gmem_direct_map_runs(block, true, true, lo, hi, true));
+		gmem_direct_map_flush(page + lo, hi - lo);
+	}
+	return 0;
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/bitmap.h>
+#include <linux/find.h>
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/slab.h>
+
+#include "state.h"
+
+/**
+ * gmem_state_reserve - get the memory that gmem_state_set() may need
+ * @state: of a block
+ * @nr: pages in the block
+ * @lo: first page of the range to be set
+ * @hi: first page behind it
+ * @private: to what
+ *
+ * Changes nothing; gmem_state_trim() gives the memory back.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int gmem_state_reserve(struct gmem_state *state, unsigned long nr,
+		       unsigned long lo, unsigned long hi, bool private)
+{
+	if (state->map || hi - lo == nr ||
+	    state->kind == (private ? GMEM_ALL_PRIVATE : GMEM_ALL_SHARED))
+		return 0;
+	state->map = kvcalloc(BITS_TO_LONGS(nr), sizeof(long),
+			      GFP_KERNEL_ACCOUNT);
+	return state->map ? 0 : -ENOMEM;
+}
+
+/**
+ * gmem_state_set - set the state of pages
+ * @state: of a block, after gmem_state_reserve() with the same arguments
+ * @nr: pages in the block
+ * @lo: first page
+ * @hi: first page behind the range
+ * @private: to what
+ */
+void gmem_state_set(struct gmem_state *state, unsigned long nr,
+		    unsigned long lo, unsigned long hi, bool private)
+{
+	enum gmem_state_kind uniform = private ? GMEM_ALL_PRIVATE :
+						 GMEM_ALL_SHARED;
+
+	if (hi - lo == nr)
+		state->kind = uniform;
+	if (state->kind == uniform)
+		return;
+
+	if (state->kind == GMEM_ALL_PRIVATE)
+		bitmap_fill(state->map, nr);
+	else if (state->kind == GMEM_ALL_SHARED)
+		bitmap_zero(state->map, nr);
+	state->kind = GMEM_MIXED;
+	if (private)
+		bitmap_set(state->map, lo, hi - lo);
+	else
+		bitmap_clear(state->map, lo, hi - lo);
+
+	if (private ? bitmap_full(state->map, nr) : bitmap_empty(state->map, nr))
+		state->kind = uniform;
+}
+
+/**
+ * gmem_state_trim - free the bitmap if the state does without
+ * @state: of a block
+ */
+void gmem_state_trim(struct gmem_state *state)
+{
+	if (state->kind == GMEM_MIXED)
+		return;
+	kvfree(state->map);
+	state->map = NULL;
+}
+
+/**
+ * gmem_state_private - is a page private?
+ * @state: of a block
+ * @i: the page's index in it
+ *
+ * Return: true if private, false if shared.
+ */
+bool gmem_state_private(const struct gmem_state *state, unsigned long i)
+{
+	if (state->kind == GMEM_MIXED)
+		return test_bit(i, state->map);
+	return state->kind == GMEM_ALL_PRIVATE;
+}
+
+/**
+ * gmem_state_run - find where the state changes
+ * @state: of a block
+ * @lo: a page
+ * @hi: where to stop looking
+ *
+ * Return: the first page after @lo in another state, @hi if there is none.
+ */
+unsigned long gmem_state_run(const struct gmem_state *state, unsigned long lo,
+			     unsigned long hi)
+{
+	if (state->kind != GMEM_MIXED)
+		return hi;
+	if (test_bit(lo, state->map))
+		return find_next_zero_bit(state->map, hi, lo);
+	return find_next_bit(state->map, hi, lo);
+}
+
+/**
+ * gmem_state_nr_private - count private pages
+ * @state: of a block
+ * @nr: pages in the block
+ *
+ * Return: how many of them are private.
+ */
+unsigned long gmem_state_nr_private(const struct gmem_state *state,
+				    unsigned long nr)
+{
+	if (state->kind == GMEM_MIXED)
+		return bitmap_weight(state->map, nr);
+	return state->kind == GMEM_ALL_PRIVATE ? nr : 0;
+}
+
+/**
+ * gmem_range_ok - check a range of bytes from user space
+ * @offset: its start
+ * @size: its length
+ * @file_size: where it must end at the latest
+ *
+ * Return: true if the range is not empty, made of whole pages and in the file.
+ */
+bool gmem_range_ok(u64 offset, u64 size, u64 file_size)
+{
+	u64 end;
+
+	return size && PAGE_ALIGNED(offset) && PAGE_ALIGNED(size) &&
+	       !check_add_overflow(offset, size, &end) && end <= file_size;
+}

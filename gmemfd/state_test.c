@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of the pure logic: states of a block's pages and ranges.
+ */
+#include <kunit/test.h>
+
+#include "state.c"
+
+#define NR	1024UL
+
+static int set(struct gmem_state *state, unsigned long lo, unsigned long hi,
+	       bool private)
+{
+	int err = gmem_state_reserve(state, NR, lo, hi, private);
+
+	if (!err)
+		gmem_state_set(state, NR, lo, hi, private);
+	gmem_state_trim(state);
+	return err;
+}
+
+static void state_whole_block_needs_no_bitmap(struct kunit *test)
+{
+	struct gmem_state state = { .kind = GMEM_ALL_PRIVATE };
+
+	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, false), 0);
+	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_SHARED);
+	KUNIT_EXPECT_NULL(test, state.map);
+	KUNIT_ASSERT_EQ(test, set(&state, 10, 20, false), 0);
+	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_SHARED);
+	KUNIT_EXPECT_NULL(test, state.map);
+}
+
+static void state_reserve_changes_nothing(struct kunit *test)
+{
+	struct gmem_state state = { .kind = GMEM_ALL_SHARED };
+
+	KUNIT_ASSERT_EQ(test, gmem_state_reserve(&state, NR, 1, 2, true), 0);
+	KUNIT_EXPECT_NOT_NULL(test, state.map);
+	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_SHARED);
+	KUNIT_EXPECT_EQ(test, gmem_state_nr_private(&state, NR), 0);
+	gmem_state_trim(&state);
+	KUNIT_EXPECT_NULL(test, state.map);
+}
+
+static void state_becomes_mixed_and_uniform_again(struct kunit *test)
+{
+	struct gmem_state state = { .kind = GMEM_ALL_PRIVATE };
+
+	KUNIT_ASSERT_EQ(test, set(&state, 512, 513, false), 0);
+	KUNIT_EXPECT_EQ(test, state.kind, GMEM_MIXED);
+	KUNIT_EXPECT_EQ(test, gmem_state_nr_private(&state, NR), NR - 1);
+	KUNIT_EXPECT_TRUE(test, gmem_state_private(&state, 511));
+	KUNIT_EXPECT_FALSE(test, gmem_state_private(&state, 512));
+	KUNIT_EXPECT_TRUE(test, gmem_state_private(&state, 513));
+	KUNIT_EXPECT_TRUE(test, gmem_state_uniform(&state, 0, 512));
+	KUNIT_EXPECT_FALSE(test, gmem_state_uniform(&state, 512, 1024));
+
+	KUNIT_ASSERT_EQ(test, set(&state, 512, 513, true), 0);
+	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_PRIVATE);
+	KUNIT_EXPECT_NULL(test, state.map);
+}
+
+static void state_runs(struct kunit *test)
+{
+	struct gmem_state state = { .kind = GMEM_ALL_SHARED };
+
+	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 5, 700), 700);
+	KUNIT_ASSERT_EQ(test, set(&state, 100, 200, true), 0);
+	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 0, NR), 100);
+	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 100, NR), 200);
+	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 150, 160), 160);
+	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 200, NR), NR);
+	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, false), 0);
+}
+
+/* Every pair of ranges, against a plain array. */
+static void state_matches_array(struct kunit *test)
+{
+	static const unsigned long at[] = { 0, 1, 63, 64, 65, 511, 512, 1023, NR };
+	struct gmem_state state = { .kind = GMEM_ALL_PRIVATE };
+	bool *model = kunit_kzalloc(test, NR, GFP_KERNEL);
+	unsigned long i, j, k, private;
+
+	KUNIT_ASSERT_NOT_NULL(test, model);
+	memset(model, true, NR);
+	for (i = 0; i < ARRAY_SIZE(at); i++) {
+		for (j = i + 1; j < ARRAY_SIZE(at); j++) {
+			bool to = (i + j) & 1;
+
+			KUNIT_ASSERT_EQ(test, set(&state, at[i], at[j], to), 0);
+			memset(model + at[i], to, at[j] - at[i]);
+			private = 0;
+			for (k = 0; k < NR; k++) {
+				private += model[k];
+				if (gmem_state_private(&state, k) != model[k])
+					KUNIT_FAIL(test, "page %lu after [%lu, %lu)",
+						   k, at[i], at[j]);
+			}
+			KUNIT_EXPECT_EQ(test, gmem_state_nr_private(&state, NR), private);
+			KUNIT_EXPECT_EQ(test, state.kind == GMEM_MIXED,
+					private && private < NR);
+		}
+	}
+	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, true), 0);
+	KUNIT_EXPECT_NULL(test, state.map);
+}
+
+static void range_checks(struct kunit *test)
+{
+	const u64 size = 1ULL << 30;
+
+	KUNIT_EXPECT_TRUE(test, gmem_range_ok(0, size, size));
+	KUNIT_EXPECT_TRUE(test, gmem_range_ok(size - 4096, 4096, size));
+	KUNIT_EXPECT_FALSE(test, gmem_range_ok(0, 0, size));
+	KUNIT_EXPECT_FALSE(test, gmem_range_ok(1, 4096, size));
+	KUNIT_EXPECT_FALSE(test, gmem_range_ok(0, 4095, size));
+	KUNIT_EXPECT_FALSE(test, gmem_range_ok(size, 4096, size));
+	KUNIT_EXPECT_FALSE(test, gmem_range_ok(4096, size, size));
+	KUNIT_EXPECT_FALSE(test, gmem_range_ok(-4096ULL, 8192, size));
+	KUNIT_EXPECT_FALSE(test, gmem_range_ok(4096, -4096ULL, size));
+	KUNIT_EXPECT_FALSE(test, gmem_range_ok(-4096ULL, 4096, size));
+}
+
+static struct kunit_case gmem_state_cases[] = {
+	KUNIT_CASE(state_whole_block_needs_no_bitmap),
+	KUNIT_CASE(state_reserve_changes_nothing),
+	KUNIT_CASE(state_becomes_mixed_and_uniform_again),
+	KUNIT_CASE(state_runs),
+	KUNIT_CASE(state_matches_array),
+	{ }
+};
+
+static struct kunit_suite gmem_state_suite = {
+	.name = "gmemfd-state",
+	.test_cases = gmem_state_cases,
+};
+
+static struct kunit_case gmem_range_cases[] = {
+	KUNIT_CASE(range_checks),
+	{ }
+};
+
+static struct kunit_suite gmem_range_suite = {
+	.name = "gmemfd-range",
+	.test_cases = gmem_range_cases,
+};
+
+kunit_test_suites(&gmem_state_suite, &gmem_range_suite);
+
+MODULE_DESCRIPTION("KUnit tests of gmemfd");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * gmemfd: guest memory whose pages convert between private and shared.
+ *
+ * open("/dev/gmemfd") gives a device fd; GMEMFD_CREATE on it gives a gmem fd,
+ * which is the memory.  On a gmem fd:
+ *
+ *   mmap       MAP_SHARED only (EINVAL).  Touching a private page is SIGBUS.
+ *   fallocate  FALLOC_FL_KEEP_SIZE allocates the memory behind a range, zeroed.
+ *              With FALLOC_FL_PUNCH_HOLE whole blocks in the range are given
+ *              back; a part of a block is zeroed, and the block is given back
+ *              once every page of it has been punched and not touched since.
+ *              The private or shared state stays.  Both take offsets and
+ *              lengths in bytes, multiples of 4096, within the file.
+ *                EINVAL      unaligned, empty, or past the end of the file
+ *                EOPNOTSUPP  another mode, or without FALLOC_FL_KEEP_SIZE
+ *                ENOSPC      a cgroup limit is in the way
+ *                ENOMEM      no memory for bookkeeping; nothing changed in
+ *                            the block where it happened
+ *                EINTR       a signal came; what was done before stays
+ *   ioctl      the GMEMFD_* calls below marked "gmem fd".
+ *
+ * Everything else (read, write, splice: EINVAL; ftruncate: EINVAL) is refused.
+ * All calls: ENOTTY for an ioctl the fd does not know, EFAULT for a bad
+ * pointer, EINVAL for an unknown flag or a reserved field that is not zero.
+ */
+#ifndef _UAPI_GMEMFD_H
+#define _UAPI_GMEMFD_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define GMEMFD_IOC		0xb9
+
+/* A page is the guest's alone.  The value is upstream KVM's. */
+#define GMEMFD_ATTRIBUTE_PRIVATE	(1ULL << 3)
+
+/**
+ * struct gmemfd_info - GMEMFD_GET_INFO (device fd)
+ * @abi: out: version of this interface, GMEMFD_ABI
+ * @shim_abi: out: version of the kernel's side, GMEM_SHIM_ABI
+ * @create_flags: out: the flags GMEMFD_CREATE takes
+ * @attributes: out: the attributes GMEMFD_CONVERT takes
+ * @block_sizes: out: sum of the block sizes this machine has, in bytes
+ * @reserved: zero
+ */
+struct gmemfd_info {
+	__u32 abi;
+	__u32 shim_abi;
+	__u64 create_flags;
+	__u64 attributes;
+	__u64 block_sizes;
+	__u64 reserved[4];
+};
+
+#define GMEMFD_ABI		1
+#define GMEMFD_GET_INFO		_IOWR(GMEMFD_IOC, 0x00, struct gmemfd_info)
+
+/* All pages start shared; without it, private. */
+#define GMEMFD_CREATE_INIT_SHARED	(1ULL << 0)
+/* Private pages stay in the kernel's direct map: cheaper, less private. */
+#define GMEMFD_CREATE_KEEP_DIRECT_MAP	(1ULL << 1)
+
+/**
+ * struct gmemfd_create - GMEMFD_CREATE (device fd): make a gmem fd
+ * @size: in: bytes, a multiple of @block_size, not 0
+ * @block_size: in: bytes, 2 MiB or 1 GiB, from gmemfd_info.block_sizes
+ * @flags: in: GMEMFD_CREATE_*
+ * @reserved: zero
+ *
+ * Returns the fd, which has close-on-exec set.  The whole size is reserved in
+ * the hugetlb pool of @block_size, so that no later fault finds it empty.
+ *
+ * EINVAL  size or block_size is not as said above
+ * ENOMEM  the pool cannot reserve that much, or no memory for bookkeeping
+ * EMFILE, ENFILE  no fd to be had
+ */
+struct gmemfd_create {
+	__u64 size;
+	__u64 block_size;
+	__u64 flags;
+	__u64 reserved[5];
+};
+
+#define GMEMFD_CREATE		_IOW(GMEMFD_IOC, 0x01, struct gmemfd_create)
+
+/**
+ * struct gmemfd_convert - GMEMFD_CONVERT (gmem fd): set the state of a range
+ * @offset: in: bytes, a multiple of 4096
+ * @size: in: bytes, a multiple of 4096, not 0
+ * @attributes: in: GMEMFD_ATTRIBUTE_PRIVATE for private, 0 for shared
+ * @flags: zero
+ * @error_offset: out, with EAGAIN: the first offset in the range whose folio
+ *	is referenced by somebody (pinned, in a pipe, under I/O)
+ * @reserved: zero
+ *
+ * Contents stay, in the same physical pages.  Either the whole range is as
+ * asked afterwards or nothing has changed.  To shared never fails because of
+ * references.  Laid out as struct kvm_memory_attributes2 of the proposed
+ * in-place conversion for KVM's guest_memfd (series v8, June 2026), whose
+ * ioctl number works on a gmem fd too.
+ *
+ * EINVAL  unaligned, empty, overflowing, past the end; unknown attribute
+ * EAGAIN  to private, and a page is referenced: see @error_offset
+ * ENOMEM  no memory for bookkeeping
+ * EINTR   a fatal signal came first
+ */
+struct gmemfd_convert {
+	__u64 offset;
+	__u64 size;
+	__u64 attributes;
+	__u64 flags;
+	__u64 error_offset;
+	__u64 reserved[11];
+};
+
+#define GMEMFD_CONVERT		_IOWR(GMEMFD_IOC, 0x02, struct gmemfd_convert)
+#define GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2 \
+				_IOWR(0xAE, 0xd2, struct gmemfd_convert)
+
+/**
+ * struct gmemfd_range - pages of one kind
+ * @offset: bytes
+ * @size: bytes
+ * @flags: GMEMFD_RANGE_*
+ * @folio_order: log2 of the folios' size in 4 KiB pages; 0 for a hole
+ */
+struct gmemfd_range {
+	__u64 offset;
+	__u64 size;
+	__u32 flags;
+	__u32 folio_order;
+};
+
+#define GMEMFD_RANGE_PRIVATE	(1U << 0)
+#define GMEMFD_RANGE_ALLOCATED	(1U << 1)	/* else a hole */
+#define GMEMFD_RANGE_ZEROED	(1U << 2)	/* else zeroed when first touched */
+
+/**
+ * struct gmemfd_get_ranges - GMEMFD_GET_RANGES (gmem fd): what is where
+ * @offset: in: where to start, bytes, a multiple of 4096; out: where to go on,
+ *	@end when all has been told
+ * @end: in: where to stop, bytes, a multiple of 4096, at most the file's size
+ * @ranges: in: pointer to struct gmemfd_range, @nr_ranges of them
+ * @nr_ranges: in: room, not 0; out: how many were filled in
+ * @flags: zero
+ * @reserved: zero
+ *
+ * Each range is as it was at one moment; conversions may come between ranges.
+ *
+ * EINVAL  unaligned, @offset >= @end, past the end, no room
+ */
+struct gmemfd_get_ranges {
+	__u64 offset;
+	__u64 end;
+	__u64 ranges;
+	__u32 nr_ranges;
+	__u32 flags;
+	__u64 reserved[4];
+};
+
+#define GMEMFD_GET_RANGES	_IOWR(GMEMFD_IOC, 0x03, struct gmemfd_get_ranges)
+
+#endif /* _UAPI_GMEMFD_H */
