@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Conversion: in place, whole or not at all, in folios as large as can be. */
+#include <pthread.h>
+
+#include "lib.h"
+
+static void convert_keeps_contents(size_t block)
+{
+	int fd = gmem_create(block, block, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, block);
+	size_t at = block - 3 * PAGE;
+	uint64_t pfn;
+
+	EXPECT(fd >= 0);
+	fill(p + at - PAGE, 3 * PAGE, 42);
+	pfn = pfn_of(p + at);
+	EXPECT_EQ(gmem_convert(fd, at, PAGE, true), 0);
+	EXPECT_EQ(gmem_state(fd, at), 1);
+	EXPECT_EQ(gmem_state(fd, at - PAGE), 0);
+	EXPECT_EQ(gmem_state(fd, at + PAGE), 0);
+	EXPECT(!can_read(p + at));
+	EXPECT(!can_write(p + at));
+	EXPECT(can_write(p + at - PAGE));
+	EXPECT(can_write(p + at + PAGE));
+
+	EXPECT_EQ(gmem_convert(fd, at, PAGE, false), 0);
+	EXPECT(holds(p + at - PAGE, 3 * PAGE, 42));
+	EXPECT_EQ(pfn_of(p + at), pfn);
+}
+
+TEST(convert_2m_keeps_contents)
+{
+	convert_keeps_contents(2 * MB);
+}
+
+TEST(convert_1g_keeps_contents)
+{
+	convert_keeps_contents(GB);
+}
+
+TEST(convert_splits_only_where_needed)
+{
+	int fd = gmem_create(GB, GB, 0);
+	char *p = gmem_map(fd, 0, GB);
+
+	EXPECT_EQ(gmem_allocate(fd, 0, GB), 0);
+	EXPECT_EQ(gmem_range(fd, 0).folio_order, 18);
+	EXPECT_EQ(gmem_convert(fd, 4 * MB, PAGE, false), 0);
+	EXPECT_EQ(gmem_range(fd, 0).folio_order, 9);
+	EXPECT_EQ(gmem_range(fd, 0).size, 4 * MB);
+	EXPECT_EQ(gmem_range(fd, 4 * MB).folio_order, 0);
+	EXPECT_EQ(gmem_range(fd, 4 * MB).size, PAGE);
+	EXPECT_EQ(gmem_range(fd, 4 * MB + PAGE).folio_order, 0);
+	EXPECT_EQ(gmem_range(fd, 4 * MB + PAGE).size, 2 * MB - PAGE);
+	EXPECT_EQ(gmem_range(fd, 6 * MB).folio_order, 9);
+	EXPECT(is_zero(p + 4 * MB, PAGE));
+	fill(p + 4 * MB, PAGE, 1);
+
+	/* Uniform again, either way: one folio again. */
+	EXPECT_EQ(gmem_convert(fd, 4 * MB, PAGE, true), 0);
+	EXPECT_EQ(gmem_range(fd, 4 * MB).folio_order, 9);
+	EXPECT_EQ(gmem_range(fd, 0).size, GB);
+	EXPECT_EQ(gmem_convert(fd, 4 * MB, MB, false), 0);
+	EXPECT_EQ(gmem_range(fd, 4 * MB).folio_order, 0);
+	EXPECT(holds(p + 4 * MB, PAGE, 1));
+	EXPECT_EQ(gmem_convert(fd, 5 * MB, MB, false), 0);
+	EXPECT_EQ(gmem_range(fd, 4 * MB).folio_order, 9);
+	EXPECT(holds(p + 4 * MB, PAGE, 1));
+}
+
+TEST(shared_folio_is_mapped_by_pmd)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB);
+
+	p[5 * PAGE] = 1;
+	EXPECT(mapped_by_pmd(p));
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
+	EXPECT_EQ(p[5 * PAGE], 1);
+	EXPECT(!mapped_by_pmd(p));
+}
+
+static void pinned(void (*pin_fn)(struct pin *, void *, size_t))
+{
+	int fd = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 8 * MB);
+	uint64_t at = 0;
+	struct pin pin;
+
+	fill(p, 8 * MB, 7);
+	pin_fn(&pin, p + 4 * MB + 20 * PAGE, PAGE);
+
+	/* The 2 MiB folio is held as a whole. */
+	EXPECT_ERR(gmem_convert_at(fd, MB, 6 * MB, true, &at), EAGAIN);
+	EXPECT_EQ(at, 4 * MB);
+	EXPECT_ERR(gmem_convert_at(fd, 5 * MB, PAGE, true, &at), EAGAIN);
+	EXPECT_EQ(at, 5 * MB);
+	for (int i = 0; i < 8; i++)
+		EXPECT_EQ(gmem_state(fd, i * MB), 0);
+	EXPECT(holds(p, 8 * MB, 7));
+	EXPECT_EQ(gmem_range(fd, 0).folio_order, 9);
+
+	/* What nobody holds converts. */
+	EXPECT_EQ(gmem_convert(fd, 0, 4 * MB, true), 0);
+	EXPECT_EQ(gmem_convert(fd, 6 * MB, 2 * MB, true), 0);
+
+	unpin(&pin);
+	EXPECT(EVENTUALLY(!gmem_convert(fd, 0, 8 * MB, true)));
+	EXPECT_EQ(gmem_convert(fd, 0, 8 * MB, false), 0);
+	EXPECT(holds(p, 8 * MB, 7));
+}
+
+TEST(convert_refuses_pipe_page)
+{
+	pinned(pin_pipe);
+}
+
+TEST(convert_refuses_io_uring_buffer)
+{
+	pinned(pin_io_uring);
+}
+
+TEST(convert_small_folio_pin_names_page)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB);
+	uint64_t at = 0;
+	struct pin pin;
+
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
+	pin_pipe(&pin, p + 20 * PAGE, PAGE);
+	EXPECT_ERR(gmem_convert_at(fd, 0, 2 * MB, true, &at), EAGAIN);
+	EXPECT_EQ(at, 20 * PAGE);
+	EXPECT_EQ(gmem_state(fd, PAGE), 0);
+	EXPECT_EQ(gmem_convert(fd, PAGE, 19 * PAGE, true), 0);
+	unpin(&pin);
+	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, true), 0);
+}
+
+/* To shared succeeds though a neighbour is pinned; the folios join later. */
+TEST(convert_to_shared_ignores_references)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, 0);
+	char *p = gmem_map(fd, 0, 2 * MB);
+	struct pin pin;
+
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, false), 0);
+	p[0] = 1;
+	pin_io_uring(&pin, p, PAGE);
+	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, false), 0);
+	EXPECT_EQ(gmem_state(fd, MB), 0);
+	EXPECT_EQ(gmem_range(fd, 0).folio_order, 0);
+	EXPECT(can_write(p + MB));
+	unpin(&pin);
+	EXPECT(EVENTUALLY(!gmem_convert(fd, 0, 2 * MB, false) &&
+			  gmem_range(fd, 0).folio_order == 9));
+	EXPECT_EQ(p[0], 1);
+}
+
+TEST(convert_over_many_blocks)
+{
+	int fd = gmem_create(64 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 64 * MB);
+
+	/* Every other block is a hole. */
+	for (size_t at = 0; at < 64 * MB; at += 4 * MB)
+		fill(p + at, 2 * MB, at);
+	EXPECT_EQ(gmem_convert(fd, MB, 62 * MB, true), 0);
+	EXPECT_EQ(gmem_state(fd, MB - PAGE), 0);
+	EXPECT_EQ(gmem_state(fd, MB), 1);
+	EXPECT_EQ(gmem_state(fd, 63 * MB - PAGE), 1);
+	EXPECT_EQ(gmem_state(fd, 63 * MB), 0);
+	EXPECT(can_read(p + MB - PAGE));
+	EXPECT(!can_read(p + MB));
+	EXPECT_EQ(gmem_convert(fd, 0, 64 * MB, false), 0);
+	for (size_t at = 0; at < 64 * MB; at += 4 * MB) {
+		EXPECT(holds(p + at, 2 * MB, at));
+		EXPECT(is_zero(p + at + 2 * MB, 2 * MB));
+	}
+}
+
+TEST(convert_before_allocation)
+{
+	int fd = gmem_create(GB, GB, 0);
+	char *p = gmem_map(fd, 0, GB);
+
+	EXPECT_EQ(gmem_convert(fd, 10 * PAGE, PAGE, false), 0);
+	EXPECT_EQ(gmem_convert(fd, 512 * MB, 256 * MB, false), 0);
+	EXPECT(!(gmem_range(fd, 0).flags & GMEMFD_RANGE_ALLOCATED));
+	EXPECT(!can_read(p));
+	EXPECT(is_zero(p + 10 * PAGE, PAGE));
+	EXPECT(!can_read(p + 11 * PAGE));
+	EXPECT(is_zero(p + 600 * MB, 2 * MB));
+	EXPECT_EQ(gmem_range(fd, 600 * MB).folio_order, 9);
+	EXPECT(!can_read(p + 768 * MB));
+}
+
+struct racer {
+	int fd;
+	char *p;
+	volatile bool stop;
+	unsigned long done, refused;
+};
+
+static void *toucher(void *arg)
+{
+	struct racer *r = arg;
+	unsigned int i = 0;
+
+	while (!r->stop)
+		(void)*(volatile char *)(r->p + (i++ * 37 % 512) * PAGE);
+	return NULL;
+}
+
+/* Faults, and nothing else, going on while pages convert: no false EAGAIN. */
+TEST(convert_beside_faults)
+{
+	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	struct racer r = { .fd = fd, .p = gmem_map(fd, 0, 4 * MB) };
+	pthread_t thread;
+
+	EXPECT_EQ(pthread_create(&thread, NULL, toucher, &r), 0);
+	for (int i = 0; i < 300; i++) {
+		/* Unmaps the first block's pages again and again. */
+		EXPECT_EQ(gmem_convert(fd, 2 * MB, 2 * MB, true), 0);
+		EXPECT_EQ(madvise(r.p, 2 * MB, MADV_DONTNEED), 0);
+		EXPECT_EQ(gmem_convert(fd, 2 * MB, PAGE, false), 0);
+		EXPECT_EQ(gmem_convert(fd, 2 * MB, 2 * MB, false), 0);
+	}
+	r.stop = true;
+	pthread_join(thread, NULL);
+}
+
+static void *converter(void *arg)
+{
+	struct racer *r = arg;
+
+	for (unsigned int i = 0; i < 400; i++) {
+		size_t at = (i * 7919 % 1024) * PAGE;
+		size_t size = (1 + i % 60) * PAGE;
+
+		if (at + size > 4 * MB)
+			size = 4 * MB - at;
+		if (gmem_convert(r->fd, at, size, i & 1)) {
+			if (errno != EAGAIN)
+				FAIL("convert: errno %d", errno);
+			r->refused++;
+		}
+		r->done++;
+	}
+	return NULL;
+}
+
+TEST(convert_from_two_threads)
+{
+	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	struct racer r = { .fd = fd, .p = gmem_map(fd, 0, 4 * MB) };
+	pthread_t threads[2];
+
+	fill(r.p, 4 * MB, 5);
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(pthread_create(&threads[i], NULL, converter, &r), 0);
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(pthread_join(threads[i], NULL), 0);
+	EXPECT_EQ(r.refused, 0);
+	EXPECT_EQ(gmem_convert(fd, 0, 4 * MB, false), 0);
+	EXPECT(holds(r.p, 4 * MB, 5));
+}

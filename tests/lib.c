@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: GPL-2.0
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <linux/io_uring.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "lib.h"
+
+#define SKIPPED	77
+
+static struct test *tests, **tests_end = &tests;
+static const char *current_test = "";
+
+void test_register(struct test *test)
+{
+	*tests_end = test;
+	tests_end = &test->next;
+}
+
+void test_fail(const char *file, int line, const char *fmt, ...)
+{
+	int err = errno;
+	va_list ap;
+
+	printf("# %s: %s:%d: ", current_test, file, line);
+	errno = err;
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	fflush(stdout);
+	_exit(1);
+}
+
+void test_skip(const char *why)
+{
+	printf("# %s: %s\n", current_test, why);
+	fflush(stdout);
+	_exit(SKIPPED);
+}
+
+/* The machine's counters */
+
+static const char * const pool_keys[] = {
+	"nr_hugepages", "free_hugepages", "resv_hugepages", "surplus_hugepages",
+};
+static const char * const meminfo_keys[] = {
+	"DirectMap4k", "DirectMap2M", "DirectMap1G",
+};
+
+struct counters {
+	long pool[2][4];
+	long meminfo[3];
+};
+
+static void read_counters(struct counters *c)
+{
+	for (int i = 0; i < 4; i++) {
+		c->pool[0][i] = pool(2 * MB, pool_keys[i]);
+		c->pool[1][i] = pool(GB, pool_keys[i]);
+	}
+	for (int i = 0; i < 3; i++)
+		c->meminfo[i] = meminfo(meminfo_keys[i]);
+}
+
+static bool counters_differ(const struct counters *before, bool tell)
+{
+	struct counters now;
+
+	read_counters(&now);
+	if (!memcmp(before, &now, sizeof(now)))
+		return false;
+	for (int i = 0; tell && i < 8; i++)
+		if (before->pool[i / 4][i % 4] != now.pool[i / 4][i % 4])
+			printf("# %s: %s %s was %ld, is %ld\n", current_test,
+			       i / 4 ? "1G" : "2M", pool_keys[i % 4],
+			       before->pool[i / 4][i % 4], now.pool[i / 4][i % 4]);
+	for (int i = 0; tell && i < 3; i++)
+		if (before->meminfo[i] != now.meminfo[i])
+			printf("# %s: %s was %ld, is %ld\n", current_test,
+			       meminfo_keys[i], before->meminfo[i], now.meminfo[i]);
+	return true;
+}
+
+static int run_test(struct test *test)
+{
+	struct counters before;
+	int status;
+	pid_t pid;
+
+	current_test = test->name;
+	read_counters(&before);
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		test->fn();
+		fflush(stdout);
+		_exit(0);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return 1;
+	if (WIFSIGNALED(status)) {
+		printf("# %s: killed by signal %d\n", test->name, WTERMSIG(status));
+		status = 1;
+	} else {
+		status = WEXITSTATUS(status);
+	}
+	if (!EVENTUALLY(!counters_differ(&before, false))) {
+		counters_differ(&before, true);
+		status = 1;
+	}
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	int passed = 0, failed = 0, skipped = 0;
+	struct timespec a, b;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (struct test *t = tests; t; t = t->next) {
+		bool wanted = argc == 1;
+		int status;
+
+		for (int i = 1; i < argc; i++)
+			wanted |= !strcmp(argv[i], t->name);
+		if (argc == 2 && !strcmp(argv[1], "--list")) {
+			puts(t->name);
+			continue;
+		}
+		if (!wanted)
+			continue;
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		status = run_test(t);
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		printf("%s %s (%ld ms)\n", !status ? "ok" :
+		       status == SKIPPED ? "skip" : "not ok", t->name,
+		       (b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000);
+		passed += !status;
+		skipped += status == SKIPPED;
+		failed += status && status != SKIPPED;
+	}
+	if (argc != 2 || strcmp(argv[1], "--list"))
+		printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
+	return failed || !(passed + skipped);
+}
+
+/* The device and its files */
+
+int gmem_device(void)
+{
+	int fd = open("/dev/gmemfd", O_RDWR | O_CLOEXEC);
+
+	EXPECT(fd >= 0);
+	return fd;
+}
+
+int gmem_create(size_t size, size_t block, uint64_t flags)
+{
+	struct gmemfd_create create = {
+		.size = size, .block_size = block, .flags = flags,
+	};
+	int device = gmem_device(), fd = ioctl(device, GMEMFD_CREATE, &create);
+	int err = errno;
+
+	close(device);
+	errno = err;
+	return fd;
+}
+
+int gmem_convert_at(int fd, uint64_t offset, uint64_t size, bool private,
+		    uint64_t *error_offset)
+{
+	struct gmemfd_convert convert = {
+		.offset = offset, .size = size,
+		.attributes = private ? GMEMFD_ATTRIBUTE_PRIVATE : 0,
+		.error_offset = *error_offset,
+	};
+	int ret = ioctl(fd, GMEMFD_CONVERT, &convert);
+
+	*error_offset = convert.error_offset;
+	return ret;
+}
+
+int gmem_convert(int fd, uint64_t offset, uint64_t size, bool private)
+{
+	uint64_t unused = 0;
+
+	return gmem_convert_at(fd, offset, size, private, &unused);
+}
+
+int gmem_punch(int fd, uint64_t offset, uint64_t size)
+{
+	return fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, size);
+}
+
+int gmem_allocate(int fd, uint64_t offset, uint64_t size)
+{
+	return fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, size);
+}
+
+char *gmem_map(int fd, uint64_t offset, size_t size)
+{
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+
+	EXPECT(p != MAP_FAILED);
+	return p;
+}
+
+struct gmemfd_range gmem_range(int fd, uint64_t offset)
+{
+	struct gmemfd_range range;
+	struct gmemfd_get_ranges get = {
+		.offset = offset,
+		.end = lseek(fd, 0, SEEK_END),
+		.ranges = (uintptr_t)&range,
+		.nr_ranges = 1,
+	};
+	char path[64], line[128];
+	FILE *f;
+
+	/* A gmem fd cannot seek; fdinfo knows the size. */
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f))
+		sscanf(line, "gmem_size: %llu", (unsigned long long *)&get.end);
+	if (f)
+		fclose(f);
+	EXPECT_EQ(ioctl(fd, GMEMFD_GET_RANGES, &get), 0);
+	EXPECT_EQ(get.nr_ranges, 1);
+	return range;
+}
+
+int gmem_state(int fd, uint64_t offset)
+{
+	return !!(gmem_range(fd, offset).flags & GMEMFD_RANGE_PRIVATE);
+}
+
+/* Memory */
+
+static sigjmp_buf on_sigbus;
+
+static void catch_sigbus(int sig)
+{
+	(void)sig;
+	siglongjmp(on_sigbus, 1);
+}
+
+static bool access_ok(volatile char *p, bool write)
+{
+	struct sigaction sa = { .sa_handler = catch_sigbus }, old;
+	bool ok = false;
+
+	sigaction(SIGBUS, &sa, &old);
+	if (!sigsetjmp(on_sigbus, 1)) {
+		char c = *p;
+
+		if (write)
+			*p = c;
+		ok = true;
+	}
+	sigaction(SIGBUS, &old, NULL);
+	return ok;
+}
+
+bool can_read(const volatile char *p)
+{
+	return access_ok((volatile char *)p, false);
+}
+
+bool can_write(volatile char *p)
+{
+	return access_ok(p, true);
+}
+
+static uint64_t pattern(uint64_t seed, size_t i)
+{
+	return (seed + i) * 0x9e3779b97f4a7c15ULL;
+}
+
+void fill(char *p, size_t size, uint64_t seed)
+{
+	for (size_t i = 0; i < size / 8; i++)
+		((uint64_t *)p)[i] = pattern(seed, i);
+}
+
+bool holds(const char *p, size_t size, uint64_t seed)
+{
+	for (size_t i = 0; i < size / 8; i++)
+		if (((const uint64_t *)p)[i] != pattern(seed, i))
+			return false;
+	return true;
+}
+
+bool is_zero(const char *p, size_t size)
+{
+	for (size_t i = 0; i < size / 8; i++)
+		if (((const uint64_t *)p)[i])
+			return false;
+	return true;
+}
+
+uint64_t pfn_of(const void *p)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry = 0;
+
+	EXPECT_EQ(pread(fd, &entry, 8, (uintptr_t)p / PAGE * 8), 8);
+	close(fd);
+	EXPECT(entry >> 63);
+	return entry & ((1ULL << 55) - 1);
+}
+
+bool mapped_by_pmd(const void *p)
+{
+	unsigned long start, end;
+	bool inside = false;
+	char line[256];
+	long kb = 0;
+	FILE *f = fopen("/proc/self/smaps", "r");
+
+	while (fgets(line, sizeof(line), f)) {
+		if (isxdigit(line[0]) && sscanf(line, "%lx-%lx", &start, &end) == 2)
+			inside = (uintptr_t)p >= start && (uintptr_t)p < end;
+		if (inside && sscanf(line, "FilePmdMapped: %ld", &kb) == 1)
+			break;
+	}
+	fclose(f);
+	return kb > 0;
+}
+
+static bool five_level_paging(void)
+{
+	FILE *f = fopen("/proc/cpuinfo", "r");
+	char line[4096];
+	bool found = false;
+
+	while (fgets(line, sizeof(line), f))
+		found |= !strncmp(line, "flags", 5) && strstr(line, " la57");
+	fclose(f);
+	return found;
+}
+
+/* From the kernel's page tables; KASLR is off in the lab. */
+int direct_map_shift(uint64_t pfn)
+{
+	unsigned long base = five_level_paging() ? 0xff11000000000000UL :
+						   0xffff888000000000UL;
+	unsigned long want = base + pfn * PAGE, start, end;
+	FILE *f = fopen("/sys/kernel/debug/page_tables/kernel", "r");
+	char line[256];
+	int shift = 0;
+
+	EXPECT(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx", &start, &end) != 2 ||
+		    want < start || want >= end || !strstr(line, " RW "))
+			continue;
+		shift = strstr(line, " pud") ? 30 : strstr(line, " pmd") ? 21 :
+			strstr(line, " pte") ? 12 : 0;
+		break;
+	}
+	fclose(f);
+	return shift;
+}
+
+/* Holding references */
+
+void pin_io_uring(struct pin *pin, void *p, size_t size)
+{
+	struct io_uring_params params = { };
+	struct iovec iov = { p, size };
+
+	*pin = (struct pin) { -1, { -1, -1 } };
+	pin->ring = syscall(__NR_io_uring_setup, 1, &params);
+	EXPECT(pin->ring >= 0);
+	EXPECT_EQ(syscall(__NR_io_uring_register, pin->ring,
+			  IORING_REGISTER_BUFFERS, &iov, 1), 0);
+}
+
+void pin_pipe(struct pin *pin, void *p, size_t size)
+{
+	struct iovec iov = { p, size };
+
+	*pin = (struct pin) { -1, { -1, -1 } };
+	EXPECT_EQ(pipe(pin->pipe), 0);
+	EXPECT_EQ(vmsplice(pin->pipe[1], &iov, 1, 0), (long long)size);
+}
+
+void unpin(struct pin *pin)
+{
+	if (pin->ring >= 0) {
+		/* Closing the ring would drop the pages some time later. */
+		syscall(__NR_io_uring_register, pin->ring,
+			IORING_UNREGISTER_BUFFERS, NULL, 0);
+		close(pin->ring);
+	}
+	if (pin->pipe[0] >= 0) {
+		close(pin->pipe[0]);
+		close(pin->pipe[1]);
+	}
+}
+
+/* Files of the kernel */
+
+long read_long(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	long value = -1;
+
+	if (f) {
+		if (fscanf(f, "%ld", &value) != 1)
+			value = -1;
+		fclose(f);
+	}
+	return value;
+}
+
+void write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	EXPECT(fd >= 0);
+	if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		FAIL("write %s to %s: errno %d", text, path, errno);
+	close(fd);
+}
+
+long meminfo(const char *key)
+{
+	FILE *f = fopen("/proc/meminfo", "r");
+	size_t len = strlen(key);
+	char line[128];
+	long value = -1;
+
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, len) && line[len] == ':')
+			value = atol(line + len + 1);
+	fclose(f);
+	return value;
+}
+
+long pool(size_t block, const char *key)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/%s",
+		 block / KB, key);
+	return read_long(path);
+}
+
+bool debug_kernel(void)
+{
+	return !access("/sys/kernel/debug/kmemleak", F_OK);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Test harness and helpers.  A test runs in a child process; afterwards all
+ * of the machine's counters must be as they were before.
+ */
+#ifndef _TESTS_LIB_H
+#define _TESTS_LIB_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "../gmemfd/uapi/gmemfd.h"
+
+#define KB	1024UL
+#define MB	(1024 * KB)
+#define GB	(1024 * MB)
+#define PAGE	4096UL
+
+struct test {
+	const char *name;
+	void (*fn)(void);
+	struct test *next;
+};
+
+void test_register(struct test *test);
+
+#define TEST(test_name)							\
+	static void test_name(void);					\
+	static struct test test_##test_name = { #test_name, test_name, NULL }; \
+	__attribute__((constructor)) static void register_##test_name(void) \
+	{ test_register(&test_##test_name); }				\
+	static void test_name(void)
+
+_Noreturn void test_fail(const char *file, int line, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+_Noreturn void test_skip(const char *why);
+
+#define FAIL(...)	test_fail(__FILE__, __LINE__, __VA_ARGS__)
+#define EXPECT(cond)							\
+	do {								\
+		if (!(cond))						\
+			FAIL("%s (errno %d)", #cond, errno);		\
+	} while (0)
+#define EXPECT_EQ(a, b)							\
+	do {								\
+		long long _a = (a), _b = (b);				\
+		if (_a != _b)						\
+			FAIL("%s is %lld, not %s = %lld (errno %d)",	\
+			     #a, _a, #b, _b, errno);			\
+	} while (0)
+/* The call fails with -1 and this errno. */
+#define EXPECT_ERR(call, err)						\
+	do {								\
+		long long _r;						\
+		errno = 0;						\
+		_r = (call);						\
+		if (_r != -1 || errno != (err))				\
+			FAIL("%s: %lld, errno %d, not %s",		\
+			     #call, _r, errno, #err);			\
+	} while (0)
+
+/* The device and its files */
+int gmem_device(void);
+int gmem_create(size_t size, size_t block, uint64_t flags);
+int gmem_convert(int fd, uint64_t offset, uint64_t size, bool private);
+int gmem_convert_at(int fd, uint64_t offset, uint64_t size, bool private,
+		    uint64_t *error_offset);
+int gmem_punch(int fd, uint64_t offset, uint64_t size);
+int gmem_allocate(int fd, uint64_t offset, uint64_t size);
+char *gmem_map(int fd, uint64_t offset, size_t size);
+/* The range that offset lies in; its offset and size are of what is asked on. */
+struct gmemfd_range gmem_range(int fd, uint64_t offset);
+int gmem_state(int fd, uint64_t offset);	/* 1 private, 0 shared */
+
+/* Memory */
+bool can_read(const volatile char *p);		/* false: SIGBUS */
+bool can_write(volatile char *p);
+void fill(char *p, size_t size, uint64_t seed);
+bool holds(const char *p, size_t size, uint64_t seed);
+bool is_zero(const char *p, size_t size);
+uint64_t pfn_of(const void *p);
+bool mapped_by_pmd(const void *p);
+
+/* Where the kernel maps a page frame: log2 of the mapping's size, 0 for not. */
+int direct_map_shift(uint64_t pfn);
+
+/* Holding references */
+struct pin {
+	int ring;
+	int pipe[2];
+};
+void pin_io_uring(struct pin *pin, void *p, size_t size);
+void pin_pipe(struct pin *pin, void *p, size_t size);
+void unpin(struct pin *pin);
+
+/* Files of the kernel */
+long read_long(const char *path);
+void write_text(const char *path, const char *text);
+long meminfo(const char *key);
+long pool(size_t block, const char *key);	/* e.g. pool(2 * MB, "free_hugepages") */
+bool debug_kernel(void);
+
+/* Wait up to some seconds for a condition. */
+#define EVENTUALLY(cond)						\
+	({								\
+		int _i;							\
+		for (_i = 0; _i < 1000 && !(cond); _i++)		\
+			usleep(10000);					\
+		_i < 1000;						\
+	})
+
+#endif /* _TESTS_LIB_H */
