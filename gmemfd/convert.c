@@ -8,6 +8,9 @@
 
 #include "gmemfd.h"
 
+/* How long a conversion waits for a reference to turn out to be transient. */
+#define GMEM_CONVERT_TRIES	20
+
 /* Unfreeze what gmem_freeze_span() froze before page @failed of the span. */
 static void gmem_unfreeze_span(const struct gmem_span *span, unsigned long failed)
 {
@@ -31,7 +34,8 @@ static int gmem_freeze_span(struct gmem_inode *gi, const struct gmem_span *span,
 	for (i = span->lo;
 	     (folio = gmem_next_shared_folio(span->block, &i, &next, span->hi));
 	     i = next) {
-		if (!gmem_folio_freeze(gi, span->block, folio)) {
+		if (!gmem_folio_freeze(gi, span->block, folio,
+				       GMEM_CONVERT_TRIES)) {
 			gmem_unfreeze_span(span, i);
 			*failed = i;
 			return -EAGAIN;
@@ -59,9 +63,13 @@ static void gmem_undo_span(struct gmem_inode *gi, const struct gmem_span *span,
 {
 	if (!span->block->memory)
 		return;
-	if (gmem_off_direct_map(gi))
+	if (gmem_off_direct_map(gi)) {
 		WARN_ON_ONCE(gmem_direct_map_runs(span->block, true, !private,
 						  span->lo, span->hi, !private));
+		if (!private)
+			gmem_direct_map_flush(span->block->memory->loan.page +
+					      span->lo, span->hi - span->lo);
+	}
 	if (private)
 		gmem_unfreeze_span(span, span->hi);
 }
@@ -111,8 +119,8 @@ static void gmem_finish_span(struct gmem_inode *gi, const struct gmem_span *span
 		if (hi - lo > 2 * GMEM_REGION_PAGES ||
 		    gmem_state_uniform(&block->state, lo, lo + GMEM_REGION_PAGES) ||
 		    gmem_state_uniform(&block->state, hi - GMEM_REGION_PAGES, hi))
-			gmem_direct_map_collapse(block->memory->loan.page + lo,
-						 hi - lo);
+			gmem_direct_map_heal(block->memory->loan.page + lo,
+					     hi - lo);
 	}
 }
 
@@ -161,21 +169,26 @@ int gmem_convert(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
 		if (err)
 			goto out;
 	}
+
+	gmem_direct_map_begin();
 	for_each_span(span, gi, pos, first, last) {
 		done = pos;
 		err = gmem_do_span(gi, &span, private, busy);
 		if (err)
-			goto undo;
+			break;
 	}
+	if (err) {
+		for_each_span(span, gi, pos, first, done)
+			gmem_undo_span(gi, &span, private);
+	}
+	gmem_direct_map_end();
+	if (err)
+		goto out;
+
 	if (private && gmem_off_direct_map(gi))
 		gmem_flush_range(gi, first, last);
 	for_each_span(span, gi, pos, first, last)
 		gmem_finish_span(gi, &span, private);
-	goto out;
-
-undo:
-	for_each_span(span, gi, pos, first, done)
-		gmem_undo_span(gi, &span, private);
 out:
 	for_each_span(span, gi, pos, first, last)
 		gmem_state_trim(&span.block->state);

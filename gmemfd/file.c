@@ -17,7 +17,11 @@
 
 #define GMEMFD_MAGIC	0x676d656d	/* "gmem" */
 
+static struct file_system_type gmem_fs;
 static struct vfsmount *gmem_mnt;
+static int gmem_mnt_count;
+
+static struct vfsmount *gmem_away_mnt;
 static struct inode *gmem_away_inode;
 
 /* Locking */
@@ -35,6 +39,27 @@ void gmem_unmap(struct gmem_inode *gi, struct gmem_block *block,
 	unmap_mapping_range(gi->inode->i_mapping,
 			    (loff_t)gmem_pgoff(gi, block, lo) << PAGE_SHIFT,
 			    (loff_t)(hi - lo) << PAGE_SHIFT, 0);
+}
+
+/*
+ * Unmap, and wait for faults that have got a page but not mapped it yet: they
+ * hold its folio's lock.
+ */
+static void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
+			       unsigned long lo, unsigned long hi)
+{
+	unsigned long next;
+	struct folio *folio;
+
+	gmem_unmap(gi, block, lo, hi);
+	if (!block->memory->broken)
+		return;
+	for (; (folio = gmem_next_shared_folio(block, &lo, &next, hi)); lo = next) {
+		folio_lock(folio);
+		if (folio_mapped(folio))
+			gmem_unmap(gi, block, lo, min(next, hi));
+		folio_unlock(folio);
+	}
 }
 
 /**
@@ -88,11 +113,13 @@ static void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *b
 
 /* Mapping */
 
-/* Nothing left to do before page @i can be mapped? */
-static bool gmem_touched(const struct gmem_block *block, unsigned long i)
+/* Are pages [lo, hi) of a region, all that one fault maps, fit for use? */
+static bool gmem_touched(const struct gmem_block *block, unsigned long lo,
+			 unsigned long hi)
 {
-	return block->memory && !block->punched &&
-	       test_bit(i >> GMEM_REGION_ORDER, block->memory->ready);
+	return block->memory &&
+	       test_bit(lo >> GMEM_REGION_ORDER, block->memory->ready) &&
+	       (!block->punched || find_next_bit(block->punched, hi, lo) >= hi);
 }
 
 static void gmem_clear_punched(struct gmem_inode *gi, struct gmem_block *block,
@@ -122,15 +149,16 @@ static int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
 	return err;
 }
 
-/* A fault on a page maps the whole of its folio: all of that is touched. */
-static int gmem_touch_shared(struct gmem_inode *gi, struct gmem_block *block,
-			     unsigned long i)
+/* A fault on page @i maps no more than its folio: which pages may that be? */
+static void gmem_fault_range(const struct gmem_block *block, unsigned long i,
+			     unsigned long *lo, unsigned long *hi)
 {
-	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
-
-	if (gmem_state_uniform(&block->state, lo, lo + GMEM_REGION_PAGES))
-		return gmem_touch(gi, block, lo, lo + GMEM_REGION_PAGES);
-	return gmem_touch(gi, block, i, i + 1);
+	*lo = round_down(i, GMEM_REGION_PAGES);
+	*hi = *lo + GMEM_REGION_PAGES;
+	if (gmem_state_uniform(&block->state, *lo, *hi))
+		return;
+	*lo = i;
+	*hi = i + 1;
 }
 
 static vm_fault_t gmem_fault(struct vm_fault *vmf)
@@ -139,8 +167,8 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	struct gmem_inode *gi = inode->i_private;
 	vm_fault_t ret = VM_FAULT_LOCKED;
 	struct gmem_block *block;
+	unsigned long i, lo, hi;
 	struct folio *folio;
-	unsigned long i;
 	int err;
 
 	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
@@ -149,12 +177,21 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	i = vmf->pgoff & (gmem_block_pages(gi) - 1);
 
 	gmem_lock_block_shared(gi, block);
-	while (!gmem_state_private(&block->state, i) && !gmem_touched(block, i)) {
+	for (;;) {
+		if (gmem_state_private(&block->state, i)) {
+			ret = VM_FAULT_SIGBUS;
+			goto out;
+		}
+		gmem_fault_range(block, i, &lo, &hi);
+		if (gmem_touched(block, lo, hi))
+			break;
 		up_read(&block->lock);
 		down_write(&block->lock);
 		err = 0;
-		if (!gmem_state_private(&block->state, i))
-			err = gmem_touch_shared(gi, block, i);
+		if (!gmem_state_private(&block->state, i)) {
+			gmem_fault_range(block, i, &lo, &hi);
+			err = gmem_touch(gi, block, lo, hi);
+		}
 		/* Not downgrade_write(): lockdep would not know the lock. */
 		up_write(&block->lock);
 		down_read(&block->lock);
@@ -163,19 +200,16 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 			goto out;
 		}
 	}
-	if (gmem_state_private(&block->state, i)) {
-		ret = VM_FAULT_SIGBUS;
-		goto out;
-	}
-	vmf->page = block->memory->loan.page + i;
-	if (PageHWPoison(vmf->page)) {
-		ret = VM_FAULT_HWPOISON;
-		goto out;
-	}
 	/* Locked until it is mapped: see gmem_folio_freeze(). */
+	vmf->page = block->memory->loan.page + i;
 	folio = page_folio(vmf->page);
 	folio_get(folio);
 	folio_lock(folio);
+	if (PageHWPoison(vmf->page)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		ret = VM_FAULT_HWPOISON;
+	}
 out:
 	gmem_unlock_block_shared(gi, block);
 	return ret;
@@ -216,7 +250,7 @@ static int gmem_punch(struct gmem_inode *gi, const struct gmem_span *span)
 						  GFP_KERNEL_ACCOUNT);
 		if (!block->punched)
 			return -ENOMEM;
-		gmem_unmap(gi, block, span->lo, span->hi);
+		gmem_unmap_settled(gi, block, span->lo, span->hi);
 		err = gmem_memory_zero(gi, block, span->lo, span->hi);
 		if (err) {
 			gmem_clear_punched(gi, block, 0, 0);
@@ -305,7 +339,7 @@ static unsigned long gmem_describe(struct gmem_inode *gi, struct gmem_block *blo
 				   struct gmemfd_range *range)
 {
 	struct gmem_memory *memory = block->memory;
-	unsigned long end = gmem_state_run(&block->state, i, hi), region, next;
+	unsigned long end = gmem_state_run(&block->state, i, hi), region;
 
 	range->flags = 0;
 	range->folio_order = 0;
@@ -314,23 +348,16 @@ static unsigned long gmem_describe(struct gmem_inode *gi, struct gmem_block *blo
 	if (!memory)
 		return end;
 
+	region = i >> GMEM_REGION_ORDER;
 	range->flags |= GMEMFD_RANGE_ALLOCATED;
-	if (!memory->broken) {
+	if (!memory->broken)
 		range->folio_order = gi->block_order;
-		region = i >> GMEM_REGION_ORDER;
-		next = test_bit(region, memory->ready) ?
-		       find_next_zero_bit(memory->ready, gmem_block_regions(gi), region) :
-		       find_next_bit(memory->ready, gmem_block_regions(gi), region);
-		end = min(end, next << GMEM_REGION_ORDER);
-	} else {
-		region = i >> GMEM_REGION_ORDER;
-		if (!test_bit(region, memory->split))
-			range->folio_order = GMEM_REGION_ORDER;
-		end = min(end, (region + 1) << GMEM_REGION_ORDER);
-	}
-	if (test_bit(i >> GMEM_REGION_ORDER, memory->ready))
+	else if (!test_bit(region, memory->split))
+		range->folio_order = GMEM_REGION_ORDER;
+	if (test_bit(region, memory->ready))
 		range->flags |= GMEMFD_RANGE_ZEROED;
-	return end;
+	/* A region at a time; the caller joins what is alike. */
+	return min(end, (region + 1) << GMEM_REGION_ORDER);
 }
 
 /* Fill in @range with the like pages from @pos on; returns where they end. */
@@ -454,6 +481,12 @@ static int gmem_migrate_folio(struct address_space *mapping, struct folio *dst,
 	return -EBUSY;
 }
 
+/* Nor may core mm drop a folio that it finds clean, or poisoned. */
+static bool gmem_release_folio(struct folio *folio, gfp_t gfp)
+{
+	return false;
+}
+
 static int gmem_error_folio(struct address_space *mapping, struct folio *folio)
 {
 	return MF_DELAYED;
@@ -462,6 +495,7 @@ static int gmem_error_folio(struct address_space *mapping, struct folio *folio)
 static const struct address_space_operations gmem_aops = {
 	.dirty_folio		= noop_dirty_folio,
 	.migrate_folio		= gmem_migrate_folio,
+	.release_folio		= gmem_release_folio,
 	.error_remove_folio	= gmem_error_folio,
 };
 
@@ -489,17 +523,18 @@ static const struct inode_operations gmem_iops = {
 	.getattr	= gmem_getattr,
 };
 
-static struct inode *gmem_new_inode(void)
+static struct inode *gmem_new_inode(struct super_block *sb)
 {
 	struct inode *inode;
 
-	inode = anon_inode_make_secure_inode(gmem_mnt->mnt_sb, "[gmemfd]", NULL);
+	inode = anon_inode_make_secure_inode(sb, "[gmemfd]", NULL);
 	if (IS_ERR(inode))
 		return inode;
 	inode->i_mode |= S_IFREG;
 	inode->i_op = &gmem_iops;
 	inode->i_mapping->a_ops = &gmem_aops;
 	mapping_set_inaccessible(inode->i_mapping);
+	mapping_set_release_always(inode->i_mapping);
 	return inode;
 }
 
@@ -554,8 +589,10 @@ static void gmem_evict_inode(struct inode *inode)
 {
 	truncate_inode_pages_final(&inode->i_data);
 	clear_inode(inode);
-	if (inode->i_private)
-		gmem_free(inode->i_private);
+	if (!inode->i_private)
+		return;
+	gmem_free(inode->i_private);
+	simple_release_fs(&gmem_mnt, &gmem_mnt_count);
 }
 
 /**
@@ -575,17 +612,23 @@ int gmem_file_create(const struct gmemfd_create *args)
 	if (fd < 0)
 		return fd;
 
+	/* Once for this call and once for the inode, until it is evicted. */
+	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
+	if (err)
+		goto err_fd;
 	gi = gmem_alloc(args);
 	if (IS_ERR(gi)) {
 		err = PTR_ERR(gi);
-		goto err_fd;
+		goto err_fs;
 	}
-	inode = gmem_new_inode();
+	inode = gmem_new_inode(gmem_mnt->mnt_sb);
 	if (IS_ERR(inode)) {
 		err = PTR_ERR(inode);
 		gmem_free(gi);
-		goto err_fd;
+		goto err_fs;
 	}
+	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
+	WARN_ON_ONCE(err);	/* pinned already: just counts */
 	inode->i_size = args->size;
 	inode->i_private = gi;
 	gi->inode = inode;
@@ -597,18 +640,21 @@ int gmem_file_create(const struct gmemfd_create *args)
 		err = PTR_ERR(file);
 		goto err_inode;
 	}
+	simple_release_fs(&gmem_mnt, &gmem_mnt_count);
 	fd_install(fd, file);
 	return fd;
 
 err_inode:
 	module_put(THIS_MODULE);
 	iput(inode);
+err_fs:
+	simple_release_fs(&gmem_mnt, &gmem_mnt_count);
 err_fd:
 	put_unused_fd(fd);
 	return err;
 }
 
-/* The file system nobody mounts */
+/* The file systems nobody mounts */
 
 static const struct super_operations gmem_super_ops = {
 	.statfs		= simple_statfs,
@@ -626,9 +672,20 @@ static int gmem_init_fs_context(struct fs_context *fc)
 	return 0;
 }
 
-/* No .owner: our own mount would keep the module loaded for ever. */
+/*
+ * Mounted while there are files: what keeps one (an O_PATH fd has no fops)
+ * keeps the mount, which keeps the module.
+ */
 static struct file_system_type gmem_fs = {
+	.owner		 = THIS_MODULE,
 	.name		 = "gmemfd",
+	.init_fs_context = gmem_init_fs_context,
+	.kill_sb	 = kill_anon_super,
+};
+
+/* For the inode of folios that are away; mounted while the module is there. */
+static struct file_system_type gmem_away_fs = {
+	.name		 = "gmemfd_away",
 	.init_fs_context = gmem_init_fs_context,
 	.kill_sb	 = kill_anon_super,
 };
@@ -640,12 +697,12 @@ static struct file_system_type gmem_fs = {
  */
 int gmem_file_init(void)
 {
-	gmem_mnt = kern_mount(&gmem_fs);
-	if (IS_ERR(gmem_mnt))
-		return PTR_ERR(gmem_mnt);
-	gmem_away_inode = gmem_new_inode();
+	gmem_away_mnt = kern_mount(&gmem_away_fs);
+	if (IS_ERR(gmem_away_mnt))
+		return PTR_ERR(gmem_away_mnt);
+	gmem_away_inode = gmem_new_inode(gmem_away_mnt->mnt_sb);
 	if (IS_ERR(gmem_away_inode)) {
-		kern_unmount(gmem_mnt);
+		kern_unmount(gmem_away_mnt);
 		return PTR_ERR(gmem_away_inode);
 	}
 	gmem_away_mapping = gmem_away_inode->i_mapping;
@@ -658,5 +715,5 @@ int gmem_file_init(void)
 void gmem_file_exit(void)
 {
 	iput(gmem_away_inode);
-	kern_unmount(gmem_mnt);
+	kern_unmount(gmem_away_mnt);
 }

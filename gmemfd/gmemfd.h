@@ -67,7 +67,8 @@ struct gmem_memory {
  *       folio lock of a shared folio
  *         mapping->i_mmap_rwsem, page table locks
  *       gmem_memories_lock
- *       init_mm.mmap_lock (direct map)
+ *       gmem_direct_map_lock
+ *         init_mm.mmap_lock
  *
  * A conversion holds the locks of all its blocks.  Lockdep has no room for
  * that many: it does not track them one by one but as gmem_inode.lock_map.
@@ -171,8 +172,8 @@ int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 			   unsigned long lo, unsigned long hi);
 int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi);
-void gmem_memory_scrub(const struct gmem_block *block, unsigned long lo,
-		       unsigned long hi);
+int gmem_memory_scrub(const struct gmem_block *block, unsigned long lo,
+		      unsigned long hi);
 int gmem_memory_break(struct gmem_memory *memory);
 bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
 		   unsigned long *lo, unsigned long *end, unsigned long hi);
@@ -183,13 +184,18 @@ struct folio *gmem_next_shared_folio(const struct gmem_block *block,
 				     unsigned long *i, unsigned long *next,
 				     unsigned long hi);
 bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
-		       struct folio *folio);
+		       struct folio *folio, int tries);
+void gmem_direct_map_begin(void);
+void gmem_direct_map_end(void);
+void gmem_direct_map_heal(struct page *page, unsigned long nr);
 void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
 		unsigned long lo, unsigned long hi);
 
 /* home.c */
 extern struct address_space *gmem_away_mapping;
 void gmem_memory_add(struct gmem_memory *memory);
+void gmem_memory_free(struct gmem_memory *memory);
+void gmem_home_flush(void);
 void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block);
 int gmem_home_init(void);
 void gmem_home_exit(void);

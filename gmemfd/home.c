@@ -11,9 +11,13 @@
 #include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
+#include <linux/suspend.h>
 #include <linux/workqueue.h>
 
 #include "gmemfd.h"
+
+/* How long a release waits for a reference to turn out to be transient. */
+#define GMEM_RELEASE_TRIES	2
 
 /* What folios away from their file have for a mapping. */
 struct address_space *gmem_away_mapping;
@@ -35,7 +39,11 @@ void gmem_memory_add(struct gmem_memory *memory)
 	mutex_unlock(&gmem_memories_lock);
 }
 
-static void gmem_memory_free(struct gmem_memory *memory)
+/**
+ * gmem_memory_free - give memory back to hugetlb
+ * @memory: all frozen
+ */
+void gmem_memory_free(struct gmem_memory *memory)
 {
 	mutex_lock(&gmem_memories_lock);
 	list_del(&memory->node);
@@ -85,21 +93,29 @@ static void gmem_folio_came_home(struct folio *folio)
 		irq_work_queue(&gmem_home_irq);
 }
 
+/**
+ * gmem_home_flush - have all that is home put away
+ */
+void gmem_home_flush(void)
+{
+	irq_work_sync(&gmem_home_irq);
+	flush_work(&gmem_home);
+}
+
 /* Let go of a shared folio.  True if somebody else still holds it. */
 static bool gmem_folio_send_away(struct gmem_inode *gi, struct gmem_block *block,
 				 struct gmem_memory *memory, struct folio *folio,
 				 unsigned long i)
 {
+	if (gmem_folio_freeze(gi, block, folio, GMEM_RELEASE_TRIES)) {
+		folio->mapping = NULL;
+		return false;
+	}
 	folio_lock(folio);
 	/* Another task may be between clearing its entry and the rmap. */
 	while (folio_mapped(folio)) {
 		gmem_unmap(gi, block, i, i + folio_nr_pages(folio));
 		cond_resched();
-	}
-	if (folio_ref_freeze(folio, 1)) {
-		folio->mapping = NULL;
-		folio_unlock(folio);
-		return false;
 	}
 	/* Not NULL: a page without mapping and count 1 looks ownerless. */
 	folio->mapping = gmem_away_mapping;
@@ -132,9 +148,10 @@ void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
 		if (WARN_ON_ONCE(gmem_direct_map_runs(block, true, true, 0, nr, false)))
 			goto out;	/* better lost than seen */
 	}
-	gmem_memory_scrub(block, 0, nr);
+	if (WARN_ON_ONCE(gmem_memory_scrub(block, 0, nr)))
+		goto out;
 	if (gmem_off_direct_map(gi))
-		gmem_direct_map_collapse(memory->loan.page, nr);
+		gmem_direct_map_heal(memory->loan.page, nr);
 
 	atomic_set(&memory->away, 1);
 	if (memory->broken) {
@@ -186,6 +203,19 @@ static struct notifier_block gmem_memory_nb = {
 	.notifier_call = gmem_memory_notify,
 };
 
+/* Private pages must not get onto a disk, and saving them would map them. */
+static int gmem_pm_notify(struct notifier_block *nb, unsigned long action,
+			  void *data)
+{
+	if (action == PM_HIBERNATION_PREPARE && !list_empty_careful(&gmem_memories))
+		return notifier_from_errno(-EBUSY);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block gmem_pm_nb = {
+	.notifier_call = gmem_pm_notify,
+};
+
 /**
  * gmem_home_init - be ready for folios to come home
  *
@@ -204,8 +234,13 @@ int gmem_home_init(void)
 	err = register_memory_notifier(&gmem_memory_nb);
 	if (err)
 		goto err_shim;
+	err = register_pm_notifier(&gmem_pm_nb);
+	if (err)
+		goto err_memory;
 	return 0;
 
+err_memory:
+	unregister_memory_notifier(&gmem_memory_nb);
 err_shim:
 	gmem_shim_unregister();
 err_wq:
@@ -218,6 +253,7 @@ err_wq:
  */
 void gmem_home_exit(void)
 {
+	unregister_pm_notifier(&gmem_pm_nb);
 	unregister_memory_notifier(&gmem_memory_nb);
 	gmem_shim_unregister();
 	irq_work_sync(&gmem_home_irq);

@@ -11,8 +11,39 @@
 
 #include "gmemfd.h"
 
-/* Transient references (a fast GUP that backs off, a TLB batch) pass soon. */
-#define GMEM_FREEZE_TRIES	16
+/*
+ * Shared by those who put pages back into the direct map and may have to take
+ * them out again, which must not need memory; exclusive for merging mappings.
+ */
+static DECLARE_RWSEM(gmem_direct_map_lock);
+
+/**
+ * gmem_direct_map_begin - what follows may be undone
+ */
+void gmem_direct_map_begin(void)
+{
+	down_read(&gmem_direct_map_lock);
+}
+
+/**
+ * gmem_direct_map_end - no more
+ */
+void gmem_direct_map_end(void)
+{
+	up_read(&gmem_direct_map_lock);
+}
+
+/**
+ * gmem_direct_map_heal - merge the direct map where pages have come back
+ * @page: first page
+ * @nr: number of pages
+ */
+void gmem_direct_map_heal(struct page *page, unsigned long nr)
+{
+	down_write(&gmem_direct_map_lock);
+	gmem_direct_map_collapse(page, nr);
+	up_write(&gmem_direct_map_lock);
+}
 
 /**
  * gmem_next_run - find pages in one state
@@ -59,7 +90,8 @@ bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
  * @hi: first page behind it
  * @remove: out, or back
  *
- * All or nothing.  Does not flush.
+ * All or nothing.  Does not flush.  If pages put back are to be taken out
+ * again, both happen between gmem_direct_map_begin() and _end().
  *
  * Return: 0 or -ENOMEM.
  */
@@ -85,6 +117,8 @@ int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
 	for (i = lo; gmem_next_run(block, ready, private, &i, &end, failed); i = end)
 		WARN_ON_ONCE(remove ? gmem_direct_map_restore(page + i, end - i) :
 				      gmem_direct_map_remove(page + i, end - i));
+	if (!remove)
+		gmem_direct_map_flush(page + lo, failed - lo);
 	return err;
 }
 
@@ -117,6 +151,8 @@ struct folio *gmem_next_shared_folio(const struct gmem_block *block,
  * @gi: the file
  * @block: the block
  * @folio: a shared folio of it
+ * @tries: how often to look again, 50 us apart: transient references (a fast
+ *	GUP that backs off, a batch of a munmap in progress) pass soon
  *
  * A fault that has returned the folio but not mapped it yet holds the folio
  * lock, so that after the lock has been had nothing can map it any more.
@@ -125,20 +161,19 @@ struct folio *gmem_next_shared_folio(const struct gmem_block *block,
  * reference.
  */
 bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
-		       struct folio *folio)
+		       struct folio *folio, int tries)
 {
-	unsigned long i = folio_page_idx(page_folio(block->memory->loan.page), &folio->page);
+	unsigned long i = &folio->page - block->memory->loan.page;
 	bool frozen;
-	int try;
 
 	folio_lock(folio);
-	for (try = 0; try < GMEM_FREEZE_TRIES; try++) {
+	for (;;) {
 		if (folio_mapped(folio))
 			gmem_unmap(gi, block, i, i + folio_nr_pages(folio));
 		frozen = folio_ref_freeze(folio, 1);
-		if (frozen)
+		if (frozen || !tries--)
 			break;
-		usleep_range(20, 50);
+		usleep_range(50, 100);
 	}
 	folio_unlock(folio);
 	return frozen;
@@ -163,7 +198,7 @@ static void gmem_join_shared(struct gmem_inode *gi, struct gmem_block *block,
 
 	gmem_unmap(gi, block, start, end);
 	for (i = start; i < end; i++) {
-		if (!gmem_folio_freeze(gi, block, page_folio(page + i)))
+		if (!gmem_folio_freeze(gi, block, page_folio(page + i), 0))
 			break;
 	}
 	if (i < end) {
@@ -264,7 +299,8 @@ int gmem_memory_break(struct gmem_memory *memory)
  * @gi: the file
  * @block: a hole
  *
- * Return: 0, -ENOMEM, or -ENOSPC if a cgroup limit is in the way.
+ * Return: 0, -ENOMEM, or -ENOSPC if a cgroup limit is in the way or somebody
+ * still holds what was here before.
  */
 int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 {
@@ -277,24 +313,30 @@ int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 		return -ENOMEM;
 	memory->split = memory->ready + longs;
 	err = gmem_loan_take(&memory->loan, gi->pool, NUMA_NO_NODE, NULL);
-	if (err)
-		goto err_free;
+	if (err == -ENOSPC) {
+		/* What was here before may be on its way home. */
+		gmem_home_flush();
+		err = gmem_loan_take(&memory->loan, gi->pool, NUMA_NO_NODE, NULL);
+	}
+	if (err) {
+		kfree(memory);
+		return err;
+	}
+	/* Known to memory offlining before it looks free. */
+	gmem_memory_add(memory);
 	if (block->state.kind != GMEM_ALL_PRIVATE) {
 		err = gmem_memory_break(memory);
 		if (err)
 			goto err_return;
 	}
 	block->memory = memory;
-	gmem_memory_add(memory);
 	atomic_long_inc(&gi->nr_allocated);
 	if (memory->broken)
 		gmem_shape(gi, block, 0, gmem_block_pages(gi));
 	return 0;
 
 err_return:
-	gmem_loan_return(&memory->loan);
-err_free:
-	kfree(memory);
+	gmem_memory_free(memory);
 	return err;
 }
 
@@ -307,19 +349,37 @@ static void gmem_clear_pages(struct page *page, unsigned long nr)
 	}
 }
 
+/*
+ * hugetlb marks a whole folio poisoned; broken, the page itself is marked, and
+ * can be kept away from.
+ */
+static int gmem_locate_poison(struct gmem_memory *memory)
+{
+	if (memory->broken || !PageHWPoison(memory->loan.page))
+		return 0;
+	return gmem_memory_break(memory);
+}
+
 /**
  * gmem_memory_scrub - overwrite private contents
  * @block: with memory, whose private pages are in the direct map
  * @lo: first page
  * @hi: first page behind
+ *
+ * Return: 0, or why a poisoned page could not be spared.
  */
-void gmem_memory_scrub(const struct gmem_block *block, unsigned long lo,
-		       unsigned long hi)
+int gmem_memory_scrub(const struct gmem_block *block, unsigned long lo,
+		      unsigned long hi)
 {
 	unsigned long end;
+	int err;
 
+	err = gmem_locate_poison(block->memory);
+	if (err)
+		return err;
 	for (; gmem_next_run(block, true, true, &lo, &end, hi); lo = end)
 		gmem_clear_pages(block->memory->loan.page + lo, end - lo);
+	return 0;
 }
 
 /**
@@ -345,6 +405,9 @@ int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 	if (find_next_zero_bit(memory->ready, last, first) == last)
 		return 0;
 
+	err = gmem_locate_poison(memory);
+	if (err)
+		return err;
 	for_each_clear_bit_from(first, memory->ready, last)
 		gmem_clear_pages(memory->loan.page + (first << GMEM_REGION_ORDER),
 				 GMEM_REGION_PAGES);
@@ -374,22 +437,25 @@ int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi)
 {
 	struct page *page = block->memory->loan.page;
-	bool hidden = gmem_off_direct_map(gi);
 	unsigned long i, end;
 	int err;
 
-	if (hidden) {
+	if (gmem_off_direct_map(gi)) {
+		gmem_direct_map_begin();
 		err = gmem_direct_map_runs(block, true, true, lo, hi, false);
-		if (err)
-			return err;
+		if (!err) {
+			err = gmem_memory_scrub(block, lo, hi);
+			WARN_ON_ONCE(gmem_direct_map_runs(block, true, true,
+							  lo, hi, true));
+			gmem_direct_map_flush(page + lo, hi - lo);
+		}
+		gmem_direct_map_end();
+	} else {
+		err = gmem_memory_scrub(block, lo, hi);
 	}
-	gmem_memory_scrub(block, lo, hi);
+	if (err)
+		return err;
 	for (i = lo; gmem_next_run(block, true, false, &i, &end, hi); i = end)
 		gmem_clear_pages(page + i, end - i);
-	if (hidden) {
-		/* What has just been split apart needs no memory. */
-		WARN_ON_ONCE(gmem_direct_map_runs(block, true, true, lo, hi, true));
-		gmem_direct_map_flush(page + lo, hi - lo);
-	}
 	return 0;
 }

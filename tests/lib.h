@@ -43,6 +43,8 @@ void test_register(struct test *test);
 _Noreturn void test_fail(const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 _Noreturn void test_skip(const char *why);
+/* Module text has splits in the direct map: do not compare that afterwards. */
+void test_loads_modules(void);
 
 #define FAIL(...)	test_fail(__FILE__, __LINE__, __VA_ARGS__)
 #define EXPECT(cond)							\

@@ -14,13 +14,16 @@
  *              lengths in bytes, multiples of 4096, within the file.
  *                EINVAL      unaligned, empty, or past the end of the file
  *                EOPNOTSUPP  another mode, or without FALLOC_FL_KEEP_SIZE
- *                ENOSPC      a cgroup limit is in the way
+ *                ENOSPC      a cgroup limit is in the way, or pages of the
+ *                            block that was punched here are still referenced
+ *                EHWPOISON   a memory error makes the block unusable
  *                ENOMEM      no memory for bookkeeping; nothing changed in
  *                            the block where it happened
  *                EINTR       a signal came; what was done before stays
  *   ioctl      the GMEMFD_* calls below marked "gmem fd".
  *
- * Everything else (read, write, splice: EINVAL; ftruncate: EINVAL) is refused.
+ * Everything else is refused: read, write, splice, truncate, fchmod: EINVAL;
+ * pread, pwrite, lseek: ESPIPE; opening /proc/PID/fd/N: ENXIO.
  * All calls: ENOTTY for an ioctl the fd does not know, EFAULT for a bad
  * pointer, EINVAL for an unknown flag or a reserved field that is not zero.
  */
@@ -103,6 +106,7 @@ struct gmemfd_create {
  * EINVAL  unaligned, empty, overflowing, past the end; unknown attribute
  * EAGAIN  to private, and a page is referenced: see @error_offset
  * ENOMEM  no memory for bookkeeping
+ * EHWPOISON  to shared, and a memory error makes a block unusable
  * EINTR   a fatal signal came first
  */
 struct gmemfd_convert {

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Holes, and the way home of memory that somebody still holds. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "lib.h"
+
+TEST(punch_whole_block)
+{
+	long available = pool(2 * MB, "free_hugepages");
+	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 4 * MB);
+
+	fill(p, 4 * MB, 3);
+	EXPECT_EQ(gmem_convert(fd, 0, MB, true), 0);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 2);
+	EXPECT_EQ(gmem_punch(fd, 0, 2 * MB), 0);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 1);
+	EXPECT(!(gmem_range(fd, 0).flags & GMEMFD_RANGE_ALLOCATED));
+	/* The state stays, the contents do not, the neighbour is untouched. */
+	EXPECT_EQ(gmem_state(fd, 0), 1);
+	EXPECT_EQ(gmem_state(fd, MB), 0);
+	EXPECT(is_zero(p + MB, MB));
+	EXPECT(holds(p + 2 * MB, 2 * MB, 3 + 2 * MB / 8));
+	EXPECT_EQ(gmem_convert(fd, 0, MB, false), 0);
+	EXPECT(is_zero(p, MB));
+}
+
+TEST(punch_part_of_block)
+{
+	long available = pool(2 * MB, "free_hugepages");
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB);
+
+	fill(p, 2 * MB, 3);
+	EXPECT_EQ(gmem_convert(fd, MB, MB, true), 0);
+	/* Half in shared, half in private memory. */
+	EXPECT_EQ(gmem_punch(fd, MB - PAGE, 2 * PAGE), 0);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 1);
+	EXPECT_EQ(gmem_state(fd, MB - PAGE), 0);
+	EXPECT_EQ(gmem_state(fd, MB), 1);
+	EXPECT_EQ(gmem_convert(fd, MB, MB, false), 0);
+	EXPECT(holds(p, MB - PAGE, 3));
+	EXPECT(is_zero(p + MB - PAGE, 2 * PAGE));
+	EXPECT(holds(p + MB + PAGE, MB - PAGE, 3 + (MB + PAGE) / 8));
+
+	/* Page by page: with the last one the block goes. */
+	for (size_t at = 0; at < 2 * MB; at += PAGE) {
+		EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 1);
+		EXPECT_EQ(gmem_punch(fd, at, PAGE), 0);
+	}
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available);
+}
+
+/* What was touched again after its punch is not lost with the last page. */
+TEST(punch_spares_what_was_touched)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB);
+
+	fill(p, 2 * MB, 3);
+	EXPECT_EQ(gmem_punch(fd, 0, MB), 0);
+	p[17] = 99;
+	EXPECT_EQ(gmem_punch(fd, MB, MB), 0);
+	EXPECT_EQ(p[17], 99);
+	EXPECT(gmem_range(fd, 0).flags & GMEMFD_RANGE_ALLOCATED);
+}
+
+TEST(punch_hole_is_nothing)
+{
+	int fd = gmem_create(4 * MB, 2 * MB, 0);
+
+	EXPECT_EQ(gmem_punch(fd, 0, 4 * MB), 0);
+	EXPECT_EQ(gmem_punch(fd, PAGE, PAGE), 0);
+}
+
+TEST(madvise_remove_punches)
+{
+	long available = pool(2 * MB, "free_hugepages");
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB);
+
+	p[0] = 1;
+	EXPECT_EQ(madvise(p, 2 * MB, MADV_REMOVE), 0);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available);
+	EXPECT_EQ(p[0], 0);
+}
+
+static void punch_while_pinned(size_t block, bool split,
+			       void (*pin_fn)(struct pin *, void *, size_t))
+{
+	long available = pool(block, "free_hugepages");
+	int fd = gmem_create(block, block, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, block);
+	struct pin pin;
+
+	fill(p, 2 * MB, 3);
+	if (split)
+		EXPECT_EQ(gmem_convert(fd, PAGE, PAGE, true), 0);
+	pin_fn(&pin, p, PAGE);
+	EXPECT_EQ(gmem_punch(fd, 0, block), 0);
+	EXPECT_EQ(pool(block, "free_hugepages"), available - 1);
+	EXPECT(!(gmem_range(fd, 0).flags & GMEMFD_RANGE_ALLOCATED));
+	usleep(100000);
+	EXPECT_EQ(pool(block, "free_hugepages"), available - 1);
+	/* What the holder sees is still what was written. */
+	if (pin.pipe[0] >= 0) {
+		static char buf[PAGE];
+
+		EXPECT_EQ(read(pin.pipe[0], buf, PAGE), (long)PAGE);
+		EXPECT(holds(buf, PAGE, 3));
+	}
+	unpin(&pin);
+	EXPECT(EVENTUALLY(pool(block, "free_hugepages") == available));
+}
+
+TEST(punch_while_in_pipe)
+{
+	punch_while_pinned(2 * MB, false, pin_pipe);
+}
+
+TEST(punch_split_while_in_pipe)
+{
+	punch_while_pinned(2 * MB, true, pin_pipe);
+}
+
+TEST(punch_while_registered)
+{
+	punch_while_pinned(2 * MB, false, pin_io_uring);
+	punch_while_pinned(2 * MB, true, pin_io_uring);
+}
+
+TEST(punch_1g_while_registered)
+{
+	punch_while_pinned(GB, true, pin_io_uring);
+}
+
+/* The file, its mapping and its creator are gone before the last reference. */
+TEST(close_while_held)
+{
+	long available = pool(2 * MB, "free_hugepages"), resv = pool(2 * MB, "resv_hugepages");
+	static char buf[PAGE];
+	int pipes[2], status;
+	pid_t pid;
+
+	EXPECT_EQ(pipe(pipes), 0);
+	pid = fork();
+	if (!pid) {
+		int fd = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+		char *p = gmem_map(fd, 0, 8 * MB);
+		struct iovec iov = { p + 3 * MB, 4 * PAGE };
+
+		fill(p, 8 * MB, 11);
+		EXPECT_EQ(vmsplice(pipes[1], &iov, 1, 0), 4 * (long)PAGE);
+		_exit(0);
+	}
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 1);
+	/* The block out there keeps its reservation; the others are free. */
+	EXPECT(syscall(__NR_delete_module, "gmemfd", O_NONBLOCK) == -1);
+	EXPECT_EQ(errno, EAGAIN);
+	for (int i = 0; i < 4; i++) {
+		EXPECT_EQ(read(pipes[0], buf, PAGE), (long)PAGE);
+		EXPECT(holds(buf, PAGE, 11 + (3 * MB + i * PAGE) / 8));
+	}
+	EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
+	EXPECT_EQ(pool(2 * MB, "resv_hugepages"), resv);
+}
+
+/* 512 folios of a block come home one by one. */
+TEST(many_folios_come_home)
+{
+	long available = pool(2 * MB, "free_hugepages");
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB);
+	struct iovec iov = { p + PAGE, 500 * PAGE };
+	static char buf[PAGE];
+	int pipes[2];
+
+	fill(p, 2 * MB, 3);
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
+	EXPECT_EQ(pipe(pipes), 0);
+	EXPECT(fcntl(pipes[1], F_SETPIPE_SZ, MB * 4) > 0);
+	EXPECT_EQ(vmsplice(pipes[1], &iov, 1, 0), 500 * (long)PAGE);
+	EXPECT_EQ(gmem_punch(fd, 0, 2 * MB), 0);
+	for (int i = 1; i < 500; i++)
+		EXPECT_EQ(read(pipes[0], buf, PAGE), (long)PAGE);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 1);
+	close(pipes[0]);
+	close(pipes[1]);
+	EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
+}
+
+/* A page given away by its holder is not taken for an ownerless one. */
+TEST(gifted_page_after_close)
+{
+	long available = pool(2 * MB, "free_hugepages");
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	int pipes[2], file = open("/tmp/gift", O_RDWR | O_CREAT, 0600);
+	char *p = gmem_map(fd, 0, 2 * MB);
+	struct iovec iov = { p, PAGE };
+
+	fill(p, 2 * MB, 3);
+	EXPECT_EQ(gmem_convert(fd, PAGE, PAGE, true), 0);
+	EXPECT_EQ(pipe(pipes), 0);
+	EXPECT_EQ(vmsplice(pipes[1], &iov, 1, SPLICE_F_GIFT), (long)PAGE);
+	munmap(p, 2 * MB);
+	close(fd);
+	EXPECT_EQ(splice(pipes[0], NULL, file, NULL, PAGE, SPLICE_F_MOVE), (long)PAGE);
+	EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
+	close(file);
+	unlink("/tmp/gift");
+}
+
+TEST(killed_owner_leaves_nothing)
+{
+	long available = pool(2 * MB, "free_hugepages");
+
+	for (int round = 0; round < 20; round++) {
+		int ready[2], status;
+		char c;
+		pid_t pid;
+
+		EXPECT_EQ(pipe(ready), 0);
+		pid = fork();
+		if (!pid) {
+			int fd = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+			char *p = gmem_map(fd, 0, 8 * MB);
+
+			if (write(ready[1], "", 1) != 1)
+				_exit(1);
+			for (unsigned int i = 0;; i++) {
+				can_write(p + i % 2048 * PAGE);
+				gmem_convert(fd, i * 31 % 2040 * PAGE, 8 * PAGE, i & 1);
+				if (i % 50 == 0)
+					gmem_punch(fd, i % 4 * 2 * MB, 2 * MB);
+			}
+		}
+		EXPECT_EQ(read(ready[0], &c, 1), 1);
+		usleep(round * 3000);
+		kill(pid, SIGKILL);
+		EXPECT_EQ(waitpid(pid, &status, 0), pid);
+		EXPECT_EQ(pool(2 * MB, "free_hugepages"), available);
+		close(ready[0]);
+		close(ready[1]);
+	}
+}
+
+/* cgroups */
+
+#define CGROUP "/sys/fs/cgroup/gmem"
+
+static void enter_cgroup(const char *limit)
+{
+	EXPECT(!mkdir(CGROUP, 0755) || errno == EEXIST);
+	write_text(CGROUP "/hugetlb.2MB.max", limit);
+	write_text(CGROUP "/cgroup.procs", "0");
+}
+
+static void leave_cgroup(void)
+{
+	write_text("/sys/fs/cgroup/cgroup.procs", "0");
+}
+
+TEST(cgroup_is_charged)
+{
+	int fd;
+
+	enter_cgroup("max");
+	fd = gmem_create(4 * MB, 2 * MB, 0);
+	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.current"), 0);
+	EXPECT_EQ(gmem_allocate(fd, 0, 4 * MB), 0);
+	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.current"), 4 * MB);
+	EXPECT_EQ(gmem_convert(fd, MB, 2 * MB, false), 0);
+	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.current"), 4 * MB);
+	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.rsvd.current"), 4 * MB);
+	close(fd);
+	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.current"), 0);
+	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.rsvd.current"), 0);
+	leave_cgroup();
+	EXPECT_EQ(rmdir(CGROUP), 0);
+}
+
+TEST(cgroup_limit_is_enospc)
+{
+	int fd;
+	char *p;
+
+	enter_cgroup("2097152");
+	fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(fd, 0, 4 * MB);
+	p[0] = 1;
+	EXPECT_ERR(gmem_allocate(fd, 2 * MB, 2 * MB), ENOSPC);
+	EXPECT(!can_read(p + 2 * MB));
+	EXPECT(!(gmem_range(fd, 2 * MB).flags & GMEMFD_RANGE_ALLOCATED));
+	write_text(CGROUP "/hugetlb.2MB.max", "max");
+	EXPECT(can_read(p + 2 * MB));
+	munmap(p, 4 * MB);
+	close(fd);
+	leave_cgroup();
+	EXPECT_EQ(rmdir(CGROUP), 0);
+}
+
+/* The cgroup goes while a block of it is broken, and one is away. */
+TEST(cgroup_removed_under_broken_blocks)
+{
+	long available = pool(2 * MB, "free_hugepages");
+	struct pin pin;
+	int fd, away;
+	char *p;
+
+	enter_cgroup("max");
+	away = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(away, 0, 2 * MB);
+	p[0] = 1;
+	pin_pipe(&pin, p, PAGE);
+	EXPECT_EQ(gmem_punch(away, 0, 2 * MB), 0);
+	fd = gmem_create(4 * MB, 2 * MB, 0);
+	EXPECT_EQ(gmem_allocate(fd, 0, 4 * MB), 0);
+	EXPECT_EQ(gmem_convert(fd, MB, PAGE, false), 0);
+	leave_cgroup();
+	EXPECT_EQ(rmdir(CGROUP), 0);
+	usleep(100000);
+	EXPECT_EQ(gmem_convert(fd, 0, 4 * MB, false), 0);
+	unpin(&pin);
+	munmap(p, 2 * MB);
+	close(away);
+	close(fd);
+	EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
+}
+
+/* Pages punched elsewhere in a block do not keep a fault from ending. */
+TEST(fault_beside_punched_pages)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, 0), big;
+	char *p = gmem_map(fd, 0, 2 * MB);
+
+	EXPECT_EQ(gmem_convert(fd, 0, MB, false), 0);
+	fill(p, MB, 3);
+	EXPECT_EQ(gmem_punch(fd, MB + PAGE, PAGE), 0);	/* private */
+	EXPECT_EQ(gmem_punch(fd, 10 * PAGE, 2 * PAGE), 0);
+	EXPECT_EQ(madvise(p, 2 * MB, MADV_DONTNEED), 0);
+	EXPECT(holds(p, 10 * PAGE, 3));
+	EXPECT(is_zero(p + 11 * PAGE, PAGE));
+	EXPECT(holds(p + 12 * PAGE, MB - 12 * PAGE, 3 + 12 * 512));
+
+	big = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(big, 0, GB);
+	p[0] = 1;
+	EXPECT_EQ(gmem_punch(big, 0, PAGE), 0);
+	p[2 * MB] = 2;
+	EXPECT_EQ(p[0], 0);
+	EXPECT_EQ(p[2 * MB], 2);
+}
+
+/* The hole can be filled again although somebody holds what was there. */
+TEST(touch_hole_while_old_memory_is_away)
+{
+	long nr = pool(2 * MB, "nr_hugepages");
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB);
+	struct pin pin;
+
+	p[0] = 1;
+	pin_pipe(&pin, p, PAGE);
+	EXPECT_EQ(gmem_punch(fd, 0, 2 * MB), 0);
+	/* The file's one block is out there: refused, as gmemfd.h says... */
+	EXPECT_ERR(gmem_allocate(fd, 0, 2 * MB), ENOSPC);
+	unpin(&pin);
+	/* ... until it is back, with no waiting in between. */
+	EXPECT_EQ(gmem_allocate(fd, 0, 2 * MB), 0);
+	EXPECT_EQ(p[0], 0);
+	EXPECT_EQ(pool(2 * MB, "nr_hugepages"), nr);
+}

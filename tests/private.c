@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A private page is out of reach, whichever way one comes. */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <linux/io_uring.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "lib.h"
+
+#define SECRET	0x5ec3e75ec3e7ULL
+
+static int fd;
+static char *p;		/* page 0 is private, page 1 shared; the rest private */
+static uint64_t pfn;
+
+static void set_up(void)
+{
+	fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(fd, 0, 2 * MB);
+	fill(p, 2 * MB, SECRET);
+	pfn = pfn_of(p);
+	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, true), 0);
+	EXPECT_EQ(gmem_convert(fd, PAGE, PAGE, false), 0);
+}
+
+/* Nobody wrote it either. */
+static void tear_down(void)
+{
+	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, false), 0);
+	EXPECT(holds(p, PAGE, SECRET));
+	EXPECT(holds(p + 2 * PAGE, 2 * MB - 2 * PAGE, SECRET + 1024));
+}
+
+TEST(private_by_load_and_store)
+{
+	set_up();
+	EXPECT(!can_read(p));
+	EXPECT(!can_write(p));
+	EXPECT(can_write(p + PAGE));
+	EXPECT(!can_read(p + 2 * PAGE));
+	EXPECT(!can_read(p + 2 * MB - 1));
+	tear_down();
+}
+
+TEST(private_by_user_pointer)
+{
+	char buf[64];
+	int pipes[2], zero = open("/dev/zero", O_RDONLY);
+
+	set_up();
+	EXPECT_EQ(pipe(pipes), 0);
+	EXPECT_ERR(write(pipes[1], p, 8), EFAULT);
+	EXPECT_ERR(read(zero, p, 8), EFAULT);
+	EXPECT_ERR(read(zero, p + 2 * PAGE, PAGE), EFAULT);
+	EXPECT_ERR(syscall(__NR_openat, AT_FDCWD, p, O_RDONLY), EFAULT);
+	EXPECT_EQ(write(pipes[1], p + PAGE, 8), 8);
+	EXPECT_EQ(read(pipes[0], buf, 8), 8);
+	tear_down();
+}
+
+TEST(private_by_proc_mem)
+{
+	int mem = open("/proc/self/mem", O_RDWR);
+	char buf[8] = { };
+
+	set_up();
+	EXPECT_ERR(pread(mem, buf, 8, (uintptr_t)p), EIO);
+	EXPECT_ERR(pwrite(mem, buf, 8, (uintptr_t)p), EIO);
+	EXPECT_EQ(pread(mem, buf, 8, (uintptr_t)p + PAGE), 8);
+	tear_down();
+}
+
+TEST(private_by_process_vm)
+{
+	char buf[PAGE] = { };
+	struct iovec local = { buf, PAGE }, remote;
+
+	set_up();
+	remote = (struct iovec) { p, PAGE };
+	EXPECT_ERR(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), EFAULT);
+	EXPECT_ERR(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), EFAULT);
+	remote.iov_base = p + PAGE;
+	EXPECT_EQ(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), (long)PAGE);
+	tear_down();
+}
+
+TEST(private_by_vmsplice)
+{
+	struct iovec iov;
+	int pipes[2];
+
+	set_up();
+	EXPECT_EQ(pipe(pipes), 0);
+	iov = (struct iovec) { p, PAGE };
+	EXPECT_ERR(vmsplice(pipes[1], &iov, 1, 0), EFAULT);
+	iov.iov_base = p + PAGE;
+	EXPECT_EQ(vmsplice(pipes[1], &iov, 1, 0), (long)PAGE);
+	close(pipes[0]);
+	close(pipes[1]);
+	tear_down();
+}
+
+TEST(private_by_io_uring)
+{
+	struct io_uring_params params = { };
+	int ring = syscall(__NR_io_uring_setup, 1, &params);
+	struct iovec iov;
+
+	set_up();
+	EXPECT(ring >= 0);
+	iov = (struct iovec) { p, PAGE };
+	EXPECT_ERR(syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS,
+			   &iov, 1), EFAULT);
+	/* One private page among shared ones spoils it. */
+	iov = (struct iovec) { p + PAGE, 2 * PAGE };
+	EXPECT_ERR(syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS,
+			   &iov, 1), EFAULT);
+	iov = (struct iovec) { p + PAGE, PAGE };
+	EXPECT_EQ(syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS,
+			  &iov, 1), 0);
+	EXPECT_EQ(syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_BUFFERS,
+			  NULL, 0), 0);
+	tear_down();
+}
+
+/* A loop device over a tmpfs file takes O_DIRECT. */
+TEST(private_by_o_direct)
+{
+	int file = open("/tmp/direct", O_RDWR | O_CREAT | O_TRUNC, 0600), direct;
+
+	set_up();
+	EXPECT_EQ(ftruncate(file, MB), 0);
+	direct = open("/tmp/direct", O_RDWR | O_DIRECT);
+	if (direct < 0)
+		test_skip("no O_DIRECT on this kernel's tmpfs");
+	EXPECT_ERR(pwrite(direct, p, PAGE, 0), EFAULT);
+	EXPECT_ERR(pread(direct, p, PAGE, 0), EFAULT);
+	EXPECT_EQ(pwrite(direct, p + PAGE, PAGE, 0), (long)PAGE);
+	close(direct);
+	close(file);
+	unlink("/tmp/direct");
+	tear_down();
+}
+
+TEST(private_by_ptrace)
+{
+	int status;
+	pid_t pid;
+
+	set_up();
+	pid = fork();
+	if (!pid) {
+		ptrace(PTRACE_TRACEME, 0, 0, 0);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	errno = 0;
+	EXPECT_ERR(ptrace(PTRACE_PEEKDATA, pid, p, 0), EIO);
+	EXPECT_ERR(ptrace(PTRACE_POKEDATA, pid, p, 0), EIO);
+	errno = 0;
+	ptrace(PTRACE_PEEKDATA, pid, p + PAGE, 0);
+	EXPECT_EQ(errno, 0);
+	EXPECT_EQ(ptrace(PTRACE_CONT, pid, 0, 0), 0);
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	tear_down();
+}
+
+TEST(private_in_fork_child)
+{
+	int status;
+	pid_t pid;
+
+	set_up();
+	pid = fork();
+	if (!pid) {
+		if (can_read(p) || can_write(p) || !can_write(p + PAGE))
+			_exit(1);
+		/* The child may convert as well; it is the same memory. */
+		if (gmem_convert(fd, 2 * PAGE, PAGE, false) ||
+		    !can_read(p + 2 * PAGE) ||
+		    gmem_convert(fd, 2 * PAGE, PAGE, true))
+			_exit(2);
+		_exit(0);
+	}
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	EXPECT(!can_read(p + 2 * PAGE));
+	tear_down();
+}
+
+TEST(private_not_in_core_dump)
+{
+	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	int status, core;
+	uint64_t *image;
+	size_t i;
+	pid_t pid;
+
+	set_up();
+	EXPECT_EQ(chdir("/tmp"), 0);
+	write_text("/proc/sys/kernel/core_pattern", "core");
+	write_text("/proc/self/coredump_filter", "0x7f");
+	((uint64_t *)(p + PAGE))[0] = 0x5a5a1234;
+	pid = fork();
+	if (!pid) {
+		setrlimit(RLIMIT_CORE, &unlimited);
+		abort();
+	}
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT(WCOREDUMP(status));
+	core = open("/tmp/core", O_RDONLY);
+	if (core < 0)
+		core = open("/tmp/core.0", O_RDONLY);
+	EXPECT(core >= 0);
+	size_t size = lseek(core, 0, SEEK_END);
+
+	image = mmap(NULL, size, PROT_READ, MAP_PRIVATE, core, 0);
+	EXPECT(image != MAP_FAILED);
+	bool secret = false, shared = false;
+
+	/* Byte 8 of page 2 as fill() put it there. */
+	for (i = 0; i < size / 8; i++) {
+		secret |= image[i] == (SECRET + 1025) * 0x9e3779b97f4a7c15ULL;
+		shared |= image[i] == 0x5a5a1234;
+	}
+	EXPECT(shared);
+	EXPECT(!secret);
+	unlink("/tmp/core");
+	((uint64_t *)(p + PAGE))[0] = 0;
+	tear_down();
+}
+
+/* A page frame by way of the kernel's memory as a file; false if not there. */
+static bool read_frame(uint64_t frame, char *buf)
+{
+	int kcore = open("/proc/kcore", O_RDONLY);
+	uint64_t pa = frame * PAGE;
+	Elf64_Ehdr eh;
+	Elf64_Phdr ph;
+	ssize_t n = -1;
+
+	EXPECT(kcore >= 0);
+	EXPECT_EQ(pread(kcore, &eh, sizeof(eh), 0), (long)sizeof(eh));
+	for (int i = 0; i < eh.e_phnum; i++) {
+		EXPECT_EQ(pread(kcore, &ph, sizeof(ph), eh.e_phoff + i * sizeof(ph)),
+			  (long)sizeof(ph));
+		if (ph.p_type == PT_LOAD && pa >= ph.p_paddr &&
+		    pa < ph.p_paddr + ph.p_memsz)
+			n = pread(kcore, buf, PAGE, ph.p_offset + pa - ph.p_paddr);
+	}
+	close(kcore);
+	return n == (ssize_t)PAGE;
+}
+
+TEST(private_by_kcore)
+{
+	char buf[PAGE] = { };
+
+	set_up();
+	EXPECT(read_frame(pfn + 1, buf));
+	EXPECT(holds(buf, PAGE, SECRET + 512));
+	memset(buf, 0, PAGE);
+	EXPECT(!read_frame(pfn, buf) || is_zero(buf, PAGE));
+	tear_down();
+}
+
+TEST(private_leaves_direct_map)
+{
+	set_up();
+	EXPECT_EQ(direct_map_shift(pfn), 0);
+	EXPECT_EQ(direct_map_shift(pfn + 1), 12);
+	EXPECT_EQ(direct_map_shift(pfn + 2), 0);
+	EXPECT_EQ(direct_map_shift(pfn + 511), 0);
+	tear_down();
+	EXPECT(direct_map_shift(pfn) >= 21);
+}
+
+TEST(keep_direct_map)
+{
+	fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED |
+					 GMEMFD_CREATE_KEEP_DIRECT_MAP);
+	p = gmem_map(fd, 0, 2 * MB);
+	fill(p, 2 * MB, SECRET);
+	pfn = pfn_of(p);
+	EXPECT_EQ(gmem_convert(fd, 0, MB, true), 0);
+	EXPECT(!can_read(p));
+	EXPECT(direct_map_shift(pfn) >= 21);
+	EXPECT_EQ(gmem_convert(fd, 0, MB, false), 0);
+	EXPECT(holds(p, 2 * MB, SECRET));
+}
+
+/* A whole 1 GiB goes and comes as one entry: nothing is split. */
+TEST(direct_map_keeps_large_entries)
+{
+	long d4k = meminfo("DirectMap4k"), d2m = meminfo("DirectMap2M"), d1g = meminfo("DirectMap1G");
+
+	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(fd, 0, GB);
+	p[0] = 1;
+	pfn = pfn_of(p);
+	EXPECT_EQ(direct_map_shift(pfn), 30);
+	EXPECT_EQ(gmem_punch(fd, 0, GB), 0);
+	EXPECT_EQ(gmem_convert(fd, 0, GB, true), 0);
+	EXPECT_EQ(gmem_allocate(fd, 0, GB), 0);
+	EXPECT_EQ(meminfo("DirectMap4k"), d4k);
+	EXPECT_EQ(meminfo("DirectMap2M"), d2m);
+	EXPECT_EQ(meminfo("DirectMap1G"), d1g);
+	EXPECT_EQ(gmem_convert(fd, 512 * MB, PAGE, false), 0);
+	EXPECT_EQ(gmem_convert(fd, 0, GB, false), 0);
+	/* Healed at once, not only at the end. */
+	EXPECT_EQ(meminfo("DirectMap4k"), d4k);
+	EXPECT_EQ(meminfo("DirectMap2M"), d2m);
+	EXPECT_EQ(meminfo("DirectMap1G"), d1g);
+}
+
+/* What was private is overwritten before the memory is anybody else's. */
+TEST(private_is_scrubbed)
+{
+	char buf[PAGE];
+
+	set_up();
+	munmap(p, 2 * MB);
+	close(fd);
+	EXPECT(read_frame(pfn, buf));
+	EXPECT(is_zero(buf, PAGE));
+	EXPECT(read_frame(pfn + 511, buf));
+	EXPECT(is_zero(buf, PAGE));
+}
+
+TEST(memory_is_zeroed_before_use)
+{
+	int n = pool(2 * MB, "nr_hugepages");
+
+	for (int round = 0; round < 2; round++) {
+		fd = gmem_create(n * 2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+		p = gmem_map(fd, 0, n * 2 * MB);
+		for (int i = 0; i < n; i++) {
+			EXPECT(is_zero(p + i * 2 * MB, 2 * MB));
+			fill(p + i * 2 * MB, 2 * MB, SECRET);
+		}
+		munmap(p, n * 2 * MB);
+		close(fd);
+	}
+}
+
+/* One page of a fresh 1 GiB block costs a region, not the block. */
+TEST(zeroing_is_lazy)
+{
+	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(fd, 0, GB);
+	p[512 * MB] = 1;
+	EXPECT_EQ(gmem_range(fd, 512 * MB).flags,
+		  GMEMFD_RANGE_ALLOCATED | GMEMFD_RANGE_ZEROED);
+	EXPECT_EQ(gmem_range(fd, 512 * MB).size, 2 * MB);
+	EXPECT_EQ(gmem_range(fd, 0).flags, GMEMFD_RANGE_ALLOCATED);
+	EXPECT_EQ(gmem_range(fd, 0).size, 512 * MB);
+}
