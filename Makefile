@@ -1,9 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0
+#
+#   make demo     the main job, booted in QEMU
+#   make check    all tests; TEST=name for one, DEBUG=1 for the debug kernel
+#   make module   the module for KDIR, by default the running kernel
+
 KDIR ?= /lib/modules/$(shell uname -r)/build
 # Where the module's objects go.
 BUILD ?= $(CURDIR)/build
 
-.PHONY: module
+.PHONY: module modules_install demo check clean
 module:
 	@mkdir -p $(BUILD)
 	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD) modules
+
+modules_install: module
+	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD) modules_install
+
+demo:
+	@scripts/demo
+
+check:
+	@scripts/check $(if $(DEBUG),--debug) $(TEST)
+
+clean:
+	rm -rf $(BUILD)

@@ -27,7 +27,7 @@
  * private and shared meet.
  */
 #define GMEM_REGION_ORDER	PMD_ORDER
-#define GMEM_REGION_PAGES	(1UL << GMEM_REGION_ORDER)
+#define GMEM_REGION_PAGES	BIT(GMEM_REGION_ORDER)
 
 /**
  * struct gmem_memory - memory behind a block

@@ -74,12 +74,14 @@ static void gmem_home_work(struct work_struct *work)
 		cond_resched();
 	}
 }
+
 static DECLARE_WORK(gmem_home, gmem_home_work);
 
 static void gmem_home_irq_work(struct irq_work *work)
 {
 	queue_work(gmem_home_wq, &gmem_home);
 }
+
 static DEFINE_IRQ_WORK(gmem_home_irq, gmem_home_irq_work);
 
 /*

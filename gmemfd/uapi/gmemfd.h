@@ -36,7 +36,7 @@
 #define GMEMFD_IOC		0xb9
 
 /* A page is the guest's alone.  The value is upstream KVM's. */
-#define GMEMFD_ATTRIBUTE_PRIVATE	(1ULL << 3)
+#define GMEMFD_ATTRIBUTE_PRIVATE	0x8ULL
 
 /**
  * struct gmemfd_info - GMEMFD_GET_INFO (device fd)
@@ -60,9 +60,9 @@ struct gmemfd_info {
 #define GMEMFD_GET_INFO		_IOWR(GMEMFD_IOC, 0x00, struct gmemfd_info)
 
 /* All pages start shared; without it, private. */
-#define GMEMFD_CREATE_INIT_SHARED	(1ULL << 0)
+#define GMEMFD_CREATE_INIT_SHARED	0x1ULL
 /* Private pages stay in the kernel's direct map: cheaper, less private. */
-#define GMEMFD_CREATE_KEEP_DIRECT_MAP	(1ULL << 1)
+#define GMEMFD_CREATE_KEEP_DIRECT_MAP	0x2ULL
 
 /**
  * struct gmemfd_create - GMEMFD_CREATE (device fd): make a gmem fd
@@ -136,9 +136,9 @@ struct gmemfd_range {
 	__u32 folio_order;
 };
 
-#define GMEMFD_RANGE_PRIVATE	(1U << 0)
-#define GMEMFD_RANGE_ALLOCATED	(1U << 1)	/* else a hole */
-#define GMEMFD_RANGE_ZEROED	(1U << 2)	/* else zeroed when first touched */
+#define GMEMFD_RANGE_PRIVATE	0x1
+#define GMEMFD_RANGE_ALLOCATED	0x2	/* else a hole */
+#define GMEMFD_RANGE_ZEROED	0x4	/* else zeroed when first touched */
 
 /**
  * struct gmemfd_get_ranges - GMEMFD_GET_RANGES (gmem fd): what is where
