@@ -83,6 +83,19 @@ static void load(const char *name)
 	close(fd);
 }
 
+/* What the program left behind (a ring being torn down) may take a moment. */
+static void unload(const char *name)
+{
+	int i;
+
+	for (i = 0; i < 30; i++) {
+		if (!syscall(SYS_delete_module, name, O_NONBLOCK))
+			return;
+		usleep(100000);
+	}
+	log_failure("unload %s: %s", name, strerror(errno));
+}
+
 /* Leaks are reported once they have been seen unreferenced twice. */
 static void report_leaks(void)
 {
@@ -179,8 +192,7 @@ int main(void)
 	status = run_program();
 
 	while (i--)
-		if (syscall(SYS_delete_module, modules[i], O_NONBLOCK))
-			log_failure("unload %s: %s", modules[i], strerror(errno));
+		unload(modules[i]);
 	if (!no_leak_scan)
 		report_leaks();
 

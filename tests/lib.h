@@ -92,7 +92,12 @@ bool is_zero(const char *p, size_t size);
 uint64_t pfn_of(const void *p);
 bool mapped_by_pmd(const void *p);
 
-/* Where the kernel maps a page frame: log2 of the mapping's size, 0 for not. */
+/*
+ * How the kernel maps a page frame: log2 of the mapping's size, 0 for not at
+ * all.  The dump that this reads passes over large entries that are not
+ * present, and has their neighbours' go on there: 21 and 30 say nothing about
+ * presence, which reading /proc/kcore does.
+ */
 int direct_map_shift(uint64_t pfn);
 
 /* Holding references */
