@@ -117,8 +117,8 @@ static void gmem_finish_span(struct gmem_inode *gi, const struct gmem_span *span
 
 		/* Worth a try where a whole region is shared now. */
 		if (hi - lo > 2 * GMEM_REGION_PAGES ||
-		    gmem_state_uniform(&block->state, lo, lo + GMEM_REGION_PAGES) ||
-		    gmem_state_uniform(&block->state, hi - GMEM_REGION_PAGES, hi))
+		    gmem_state_folio_order(&block->state, lo) ||
+		    gmem_state_folio_order(&block->state, hi - 1))
 			gmem_direct_map_heal(block->memory->loan.page + lo,
 					     hi - lo);
 	}

@@ -153,12 +153,10 @@ static int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
 static void gmem_fault_range(const struct gmem_block *block, unsigned long i,
 			     unsigned long *lo, unsigned long *hi)
 {
-	*lo = round_down(i, GMEM_REGION_PAGES);
-	*hi = *lo + GMEM_REGION_PAGES;
-	if (gmem_state_uniform(&block->state, *lo, *hi))
-		return;
-	*lo = i;
-	*hi = i + 1;
+	unsigned long nr = 1UL << gmem_state_folio_order(&block->state, i);
+
+	*lo = round_down(i, nr);
+	*hi = *lo + nr;
 }
 
 static vm_fault_t gmem_fault(struct vm_fault *vmf)

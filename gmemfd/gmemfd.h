@@ -21,14 +21,6 @@
 #include "state.h"
 #include "uapi/gmemfd.h"
 
-/*
- * The unit in which memory is zeroed, split and mapped: what one PMD maps.
- * A broken block has a folio per region, or 4 KiB folios in regions where
- * private and shared meet.
- */
-#define GMEM_REGION_ORDER	PMD_ORDER
-#define GMEM_REGION_PAGES	BIT(GMEM_REGION_ORDER)
-
 /**
  * struct gmem_memory - memory behind a block
  * @loan: what hugetlb lent

@@ -220,7 +220,7 @@ static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
 	struct gmem_memory *memory = block->memory;
 	struct page *page = memory->loan.page;
 	struct folio *folio = page_folio(page + start);
-	bool uniform = gmem_state_uniform(&block->state, start, end);
+	bool uniform = gmem_state_folio_order(&block->state, start);
 	bool private = gmem_state_private(&block->state, start);
 
 	if (!test_bit(region, memory->split)) {

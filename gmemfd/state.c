@@ -108,6 +108,23 @@ unsigned long gmem_state_run(const struct gmem_state *state, unsigned long lo,
 }
 
 /**
+ * gmem_state_folio_order - how large may the folio of a page be?
+ * @state: of a broken block
+ * @i: the page's index in it
+ *
+ * Return: GMEM_REGION_ORDER if the page's region is all private or all shared,
+ * otherwise 0.
+ */
+unsigned int gmem_state_folio_order(const struct gmem_state *state,
+				    unsigned long i)
+{
+	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
+	unsigned long hi = lo + GMEM_REGION_PAGES;
+
+	return gmem_state_run(state, lo, hi) == hi ? GMEM_REGION_ORDER : 0;
+}
+
+/**
  * gmem_state_nr_private - count private pages
  * @state: of a block
  * @nr: pages in the block

@@ -6,7 +6,16 @@
 #ifndef _GMEMFD_STATE_H
 #define _GMEMFD_STATE_H
 
+#include <linux/mm.h>
 #include <linux/types.h>
+
+/*
+ * The unit in which memory is zeroed, split and mapped: what one PMD maps.
+ * A broken block has a folio per region, or 4 KiB folios in regions where
+ * private and shared meet.
+ */
+#define GMEM_REGION_ORDER	PMD_ORDER
+#define GMEM_REGION_PAGES	BIT(GMEM_REGION_ORDER)
 
 enum gmem_state_kind {
 	GMEM_ALL_PRIVATE,
@@ -36,12 +45,8 @@ unsigned long gmem_state_run(const struct gmem_state *state, unsigned long lo,
 unsigned long gmem_state_nr_private(const struct gmem_state *state,
 				    unsigned long nr);
 
-/* Are the pages [lo, hi) all private or all shared? */
-static inline bool gmem_state_uniform(const struct gmem_state *state,
-				      unsigned long lo, unsigned long hi)
-{
-	return gmem_state_run(state, lo, hi) == hi;
-}
+unsigned int gmem_state_folio_order(const struct gmem_state *state,
+				    unsigned long i);
 
 bool gmem_range_ok(u64 offset, u64 size, u64 file_size);
 

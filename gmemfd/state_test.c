@@ -53,8 +53,6 @@ static void state_becomes_mixed_and_uniform_again(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, gmem_state_private(&state, 511));
 	KUNIT_EXPECT_FALSE(test, gmem_state_private(&state, 512));
 	KUNIT_EXPECT_TRUE(test, gmem_state_private(&state, 513));
-	KUNIT_EXPECT_TRUE(test, gmem_state_uniform(&state, 0, 512));
-	KUNIT_EXPECT_FALSE(test, gmem_state_uniform(&state, 512, 1024));
 
 	KUNIT_ASSERT_EQ(test, set(&state, 512, 513, true), 0);
 	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_PRIVATE);
@@ -72,6 +70,27 @@ static void state_runs(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 150, 160), 160);
 	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 200, NR), NR);
 	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, false), 0);
+}
+
+static void folio_order_follows_state(struct kunit *test)
+{
+	struct gmem_state state = { .kind = GMEM_ALL_PRIVATE };
+
+	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 700), GMEM_REGION_ORDER);
+	/* One page, at either end of a region. */
+	KUNIT_ASSERT_EQ(test, set(&state, 511, 512, false), 0);
+	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 0), 0);
+	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 511), 0);
+	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 512), GMEM_REGION_ORDER);
+	KUNIT_ASSERT_EQ(test, set(&state, 512, 513, false), 0);
+	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 1023), 0);
+	/* Regions that differ, each uniform. */
+	KUNIT_ASSERT_EQ(test, set(&state, 0, 512, false), 0);
+	KUNIT_ASSERT_EQ(test, set(&state, 512, 1024, true), 0);
+	KUNIT_EXPECT_EQ(test, state.kind, GMEM_MIXED);
+	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 511), GMEM_REGION_ORDER);
+	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 512), GMEM_REGION_ORDER);
+	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, true), 0);
 }
 
 /* Every pair of ranges, against a plain array. */
@@ -127,6 +146,7 @@ static struct kunit_case gmem_state_cases[] = {
 	KUNIT_CASE(state_reserve_changes_nothing),
 	KUNIT_CASE(state_becomes_mixed_and_uniform_again),
 	KUNIT_CASE(state_runs),
+	KUNIT_CASE(folio_order_follows_state),
 	KUNIT_CASE(state_matches_array),
 	{ }
 };

@@ -84,10 +84,13 @@ static void load(const char *name)
 }
 
 /* What the program left behind (a ring being torn down) may take a moment. */
-static void unload(const char *name)
+static void unload(char *name)
 {
 	int i;
 
+	for (i = 0; name[i]; i++)	/* hwpoison-inject.ko is hwpoison_inject */
+		if (name[i] == '-')
+			name[i] = '_';
 	for (i = 0; i < 30; i++) {
 		if (!syscall(SYS_delete_module, name, O_NONBLOCK))
 			return;
