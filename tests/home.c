@@ -251,6 +251,69 @@ TEST(killed_owner_leaves_nothing)
 	}
 }
 
+/* The last put in every kind of context: see tests/kernel/put_test.c. */
+
+static void put_in(const char *context)
+{
+	long available = pool(2 * MB, "free_hugepages");
+	int dev = open("/dev/gmemfd_put", O_WRONLY | O_CLOEXEC);
+	char text[64];
+
+	if (dev < 0)
+		test_skip("gmemfd_put_test is not loaded");
+	/* A 2 MiB folio, a 4 KiB one, and with the file closed before the put. */
+	for (int round = 0; round < 3; round++) {
+		int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+		char *p = gmem_map(fd, 0, 2 * MB);
+
+		fill(p, 2 * MB, 3);
+		if (round)
+			EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
+		snprintf(text, sizeof(text), "hold %lx", (unsigned long)p + 7 * PAGE);
+		EXPECT_EQ(write(dev, text, strlen(text)), (long)strlen(text));
+		EXPECT_ERR(gmem_convert(fd, 0, 2 * MB, true), EAGAIN);
+		if (round < 2)
+			EXPECT_EQ(gmem_punch(fd, 0, 2 * MB), 0);
+		munmap(p, 2 * MB);
+		close(fd);
+		EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 1);
+		snprintf(text, sizeof(text), "put %s", context);
+		EXPECT_EQ(write(dev, text, strlen(text)), (long)strlen(text));
+		EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
+	}
+	close(dev);
+}
+
+TEST(last_put_in_hardirq)
+{
+	put_in("hardirq");
+}
+
+TEST(last_put_in_softirq)
+{
+	put_in("softirq");
+}
+
+TEST(last_put_in_rcu_callback)
+{
+	put_in("rcu");
+}
+
+TEST(last_put_under_raw_spinlock)
+{
+	put_in("raw_spinlock");
+}
+
+TEST(last_put_with_irqs_off)
+{
+	put_in("irqs_off");
+}
+
+TEST(last_put_in_folio_batch)
+{
+	put_in("batch");
+}
+
 /* cgroups */
 
 #define CGROUP "/sys/fs/cgroup/gmem"
