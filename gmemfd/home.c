@@ -143,15 +143,23 @@ void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
 	struct gmem_memory *memory = block->memory;
 	struct folio *folio;
 	bool away = false;
+	int err = 0;
 
 	gmem_unmap(gi, block, 0, nr);
 	if (gmem_off_direct_map(gi)) {
 		/* Whole runs: whatever was to be split is split already. */
-		if (WARN_ON_ONCE(gmem_direct_map_runs(block, true, true, 0, nr, false)))
-			goto out;	/* better lost than seen */
+		err = gmem_direct_map_runs(block, true, true, 0, nr, false);
+		WARN_ON_ONCE(err);
 	}
-	if (WARN_ON_ONCE(gmem_memory_scrub(block, 0, nr)))
+	if (!err)
+		err = gmem_memory_scrub(block, 0, nr);
+	if (err) {
+		/* Better lost than seen; it stays known to memory offlining. */
+		pr_warn("gmemfd: %lu MiB at pfn %#lx cannot be scrubbed (%d): kept for good\n",
+			nr >> (20 - PAGE_SHIFT), page_to_pfn(memory->loan.page), err);
+		__module_get(THIS_MODULE);
 		goto out;
+	}
 	if (gmem_off_direct_map(gi))
 		gmem_direct_map_heal(memory->loan.page, nr);
 
