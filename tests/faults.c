@@ -220,3 +220,40 @@ TEST(faults_touch)
 		close(fd);
 	}
 }
+
+static int ask_info(void)
+{
+	struct gmemfd_info info = { };
+	int device = open("/dev/gmemfd", O_RDWR), ret, err;
+
+	if (device < 0)
+		return -1;
+	ret = ioctl(device, GMEMFD_GET_INFO, &info);
+	err = errno;
+	close(device);
+	errno = err;
+	return ret;
+}
+
+static int ask_ranges(int fd)
+{
+	struct gmemfd_range ranges[8];
+	struct gmemfd_get_ranges get = {
+		.end = 4 * MB, .ranges = (uintptr_t)ranges, .nr_ranges = 8,
+	};
+
+	return ioctl(fd, GMEMFD_GET_RANGES, &get);
+}
+
+TEST(faults_queries)
+{
+	int fd, n;
+
+	set_up();
+	fd = gmem_create(4 * MB, 2 * MB, 0);
+	EXPECT_EQ(gmem_convert(fd, MB, 2 * MB, false), 0);
+	n = WALK(fd, 4 * MB, ask_info());
+	n += WALK(fd, 4 * MB, ask_ranges(fd));
+	printf("# %d failures survived\n", n);
+	EXPECT(n >= 5);
+}
