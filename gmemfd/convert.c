@@ -170,7 +170,9 @@ int gmem_convert(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
 			goto out;
 	}
 
-	gmem_direct_map_begin();
+	/* Undoing a conversion to private needs no splitting. */
+	if (!private)
+		gmem_direct_map_begin();
 	for_each_span(span, gi, pos, first, last) {
 		done = pos;
 		err = gmem_do_span(gi, &span, private, busy);
@@ -181,7 +183,8 @@ int gmem_convert(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
 		for_each_span(span, gi, pos, first, done)
 			gmem_undo_span(gi, &span, private);
 	}
-	gmem_direct_map_end();
+	if (!private)
+		gmem_direct_map_end();
 	if (err)
 		goto out;
 

@@ -59,7 +59,7 @@ struct gmem_memory {
  *       folio lock of a shared folio
  *         mapping->i_mmap_rwsem, page table locks
  *       gmem_memories_lock
- *       gmem_direct_map_lock
+ *       gmem_direct_map_lock, with no folio locked
  *         init_mm.mmap_lock
  *
  * A conversion holds the locks of all its blocks.  Lockdep has no room for

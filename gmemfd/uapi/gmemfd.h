@@ -17,8 +17,9 @@
  *                ENOSPC      a cgroup limit is in the way, or pages of the
  *                            block that was punched here are still referenced
  *                EHWPOISON   a memory error makes the block unusable
- *                ENOMEM      no memory for bookkeeping; nothing changed in
- *                            the block where it happened
+ *                ENOMEM      no memory for bookkeeping; what was done before
+ *                            stays, and no contents or states have changed
+ *                            where it happened
  *                EINTR       a signal came; what was done before stays
  *   ioctl      the GMEMFD_* calls below marked "gmem fd".
  *
