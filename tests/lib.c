@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #define _GNU_SOURCE
 #include <ctype.h>
+#include <elf.h>
 #include <linux/io_uring.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -330,6 +331,29 @@ uint64_t pfn_of(const void *p)
 	close(fd);
 	EXPECT(entry >> 63);
 	return entry & ((1ULL << 55) - 1);
+}
+
+long read_kcore(enum kcore_address kind, uint64_t address, void *buf, size_t size)
+{
+	int kcore = open("/proc/kcore", O_RDONLY);
+	Elf64_Ehdr eh;
+	Elf64_Phdr ph;
+	long n = -1;
+
+	EXPECT(kcore >= 0);
+	EXPECT_EQ(pread(kcore, &eh, sizeof(eh), 0), (long)sizeof(eh));
+	for (int i = 0; i < eh.e_phnum; i++) {
+		uint64_t start;
+
+		EXPECT_EQ(pread(kcore, &ph, sizeof(ph), eh.e_phoff + i * sizeof(ph)),
+			  (long)sizeof(ph));
+		start = kind == KCORE_VIRTUAL ? ph.p_vaddr : ph.p_paddr;
+		if (ph.p_type == PT_LOAD && address >= start &&
+		    address < start + ph.p_memsz)
+			n = pread(kcore, buf, size, ph.p_offset + address - start);
+	}
+	close(kcore);
+	return n;
 }
 
 bool mapped_by_pmd(const void *p)

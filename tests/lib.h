@@ -100,6 +100,10 @@ bool mapped_by_pmd(const void *p);
  */
 int direct_map_shift(uint64_t pfn);
 
+/* The kernel's memory by /proc/kcore; returns what pread() did, or -1. */
+enum kcore_address { KCORE_VIRTUAL, KCORE_PHYSICAL };
+long read_kcore(enum kcore_address kind, uint64_t address, void *buf, size_t size);
+
 /* Holding references */
 struct pin {
 	int ring;

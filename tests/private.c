@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A private page is out of reach, whichever way one comes. */
 #define _GNU_SOURCE
-#include <elf.h>
 #include <linux/io_uring.h>
 #include <signal.h>
 #include <sys/ptrace.h>
@@ -239,23 +238,7 @@ TEST(private_not_in_core_dump)
 /* A page frame by way of the kernel's memory as a file; false if not there. */
 static bool read_frame(uint64_t frame, char *buf)
 {
-	int kcore = open("/proc/kcore", O_RDONLY);
-	uint64_t pa = frame * PAGE;
-	Elf64_Ehdr eh;
-	Elf64_Phdr ph;
-	ssize_t n = -1;
-
-	EXPECT(kcore >= 0);
-	EXPECT_EQ(pread(kcore, &eh, sizeof(eh), 0), (long)sizeof(eh));
-	for (int i = 0; i < eh.e_phnum; i++) {
-		EXPECT_EQ(pread(kcore, &ph, sizeof(ph), eh.e_phoff + i * sizeof(ph)),
-			  (long)sizeof(ph));
-		if (ph.p_type == PT_LOAD && pa >= ph.p_paddr &&
-		    pa < ph.p_paddr + ph.p_memsz)
-			n = pread(kcore, buf, PAGE, ph.p_offset + pa - ph.p_paddr);
-	}
-	close(kcore);
-	return n == (ssize_t)PAGE;
+	return read_kcore(KCORE_PHYSICAL, frame * PAGE, buf, PAGE) == (long)PAGE;
 }
 
 TEST(private_by_kcore)
