@@ -96,6 +96,14 @@ static struct miscdevice gmem_device = {
 	.mode	= 0660,
 };
 
+static const struct gmem_provider gmem_provider = {
+	.folio_free	= gmem_folio_came_home,
+	.fops		= &gmem_fops,
+	.bind		= gmem_kvm_bind,
+	.unbind		= gmem_kvm_unbind,
+	.get_pfn	= gmem_kvm_get_pfn,
+};
+
 static int __init gmem_init(void)
 {
 	int err;
@@ -107,11 +115,16 @@ static int __init gmem_init(void)
 	err = gmem_file_init();
 	if (err)
 		goto err_home;
-	err = misc_register(&gmem_device);
+	err = gmem_shim_register(GMEM_SHIM_ABI, &gmem_provider);
 	if (err)
 		goto err_file;
+	err = misc_register(&gmem_device);
+	if (err)
+		goto err_shim;
 	return 0;
 
+err_shim:
+	gmem_shim_unregister();
 err_file:
 	gmem_file_exit();
 err_home:
@@ -123,6 +136,7 @@ module_init(gmem_init);
 static void __exit gmem_exit(void)
 {
 	misc_deregister(&gmem_device);
+	gmem_shim_unregister();
 	gmem_file_exit();
 	gmem_home_exit();
 }

@@ -99,13 +99,23 @@ void gmem_unlock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last)
 	lock_map_release(&gi->lock_map);
 }
 
-static void gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
+/**
+ * gmem_lock_block_shared - keep a block as it is
+ * @gi: the file
+ * @block: the block
+ */
+void gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
 {
 	lock_map_acquire_read(&gi->lock_map);
 	down_read(&block->lock);
 }
 
-static void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
+/**
+ * gmem_unlock_block_shared - undo gmem_lock_block_shared()
+ * @gi: the file
+ * @block: the block
+ */
+void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
 {
 	up_read(&block->lock);
 	lock_map_release(&gi->lock_map);
@@ -113,9 +123,16 @@ static void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *b
 
 /* Mapping */
 
-/* Are pages [lo, hi) of a region, all that one fault maps, fit for use? */
-static bool gmem_touched(const struct gmem_block *block, unsigned long lo,
-			 unsigned long hi)
+/**
+ * gmem_touched - are pages of one region fit for use?
+ * @block: locked shared at least
+ * @lo: first page
+ * @hi: first page behind
+ *
+ * Return: false if gmem_touch() has to come first.
+ */
+bool gmem_touched(const struct gmem_block *block, unsigned long lo,
+		  unsigned long hi)
 {
 	return block->memory &&
 	       test_bit(lo >> GMEM_REGION_ORDER, block->memory->ready) &&
@@ -134,9 +151,17 @@ static void gmem_clear_punched(struct gmem_inode *gi, struct gmem_block *block,
 	block->punched = NULL;
 }
 
-/* Make pages [lo, hi) of a block, locked exclusively, fit for use. */
-static int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
-		      unsigned long lo, unsigned long hi)
+/**
+ * gmem_touch - make pages fit for use
+ * @gi: the file
+ * @block: locked exclusively
+ * @lo: first page
+ * @hi: first page behind
+ *
+ * Return: 0, or what gmem_memory_take() or gmem_memory_make_ready() says.
+ */
+int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
+	       unsigned long lo, unsigned long hi)
 {
 	int err = 0;
 
@@ -269,6 +294,7 @@ static long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t le
 	int (*op)(struct gmem_inode *gi, const struct gmem_span *span);
 	struct inode *inode = file_inode(file);
 	struct gmem_inode *gi = inode->i_private;
+	loff_t size = i_size_read(inode);
 	struct gmem_span span;
 	pgoff_t first, last;
 	int err;
@@ -283,21 +309,26 @@ static long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t le
 	default:
 		return -EOPNOTSUPP;
 	}
-	if (!gmem_range_ok(offset, len, i_size_read(inode)))
+	/* There is nothing behind the end of the file, and that can be punched. */
+	if (!gmem_range_ok(offset, len, op == gmem_punch ? LLONG_MAX : size))
 		return -EINVAL;
 
-	first = offset >> PAGE_SHIFT;
-	last = (offset + len) >> PAGE_SHIFT;
+	first = min(offset, size) >> PAGE_SHIFT;
+	last = min(offset + len, size) >> PAGE_SHIFT;
 	for_each_span(span, gi, pos, first, last) {
 		pgoff_t end = pos + (span.hi - span.lo);
+		struct gmem_invalidation inv = {};
 
 		if (signal_pending(current))
 			return -EINTR;
+		if (op == gmem_punch)
+			gmem_kvm_invalidate_begin(gi, pos, end, &inv);
 		err = gmem_lock_blocks(gi, pos, end);
-		if (err)
-			return err;
-		err = op(gi, &span);
-		gmem_unlock_blocks(gi, pos, end);
+		if (!err) {
+			err = op(gi, &span);
+			gmem_unlock_blocks(gi, pos, end);
+		}
+		gmem_kvm_invalidate_end(&inv);
 		if (err)
 			return err;
 		cond_resched();
@@ -462,8 +493,15 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 		   split << (GMEM_REGION_ORDER + PAGE_SHIFT));
 }
 
-static const struct file_operations gmem_fops = {
+static int gmem_file_release(struct inode *inode, struct file *file)
+{
+	gmem_kvm_release(inode->i_private);
+	return 0;
+}
+
+const struct file_operations gmem_fops = {
 	.owner			= THIS_MODULE,
+	.release		= gmem_file_release,
 	.mmap			= gmem_mmap,
 	.get_unmapped_area	= thp_get_unmapped_area,
 	.fallocate		= gmem_fallocate,
@@ -556,6 +594,8 @@ static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 	gi->block_order = order;
 	gi->flags = args->flags;
 	gi->nr_blocks = nr;
+	mutex_init(&gi->bindings_lock);
+	INIT_LIST_HEAD(&gi->bindings);
 	lockdep_init_map(&gi->lock_map, "gmem_block", &lock_key, 0);
 	for (i = 0; i < nr; i++) {
 		init_rwsem(&gi->blocks[i].lock);

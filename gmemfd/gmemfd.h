@@ -7,6 +7,7 @@
  *   convert.c  private <-> shared
  *   memory.c   the memory behind a block: taking, zeroing, folio geometry
  *   home.c     memory on its way back to hugetlb
+ *   kvm.c      guests that run from a file
  *   state.c    which pages of a block are private
  */
 #ifndef _GMEMFD_H
@@ -16,6 +17,7 @@
 #include <linux/gmem_shim.h>
 #include <linux/lockdep.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/rwsem.h>
 
 #include "state.h"
@@ -62,6 +64,13 @@ struct gmem_memory {
  *       gmem_direct_map_lock, with no folio locked
  *         init_mm.mmap_lock
  *
+ *   kvm->slots_lock
+ *     gmem_bind_lock
+ *       gmem_inode.bindings_lock
+ *         kvm->mmu_lock
+ *
+ * A guest's fault takes a block's lock and nothing else of ours.
+ *
  * A conversion holds the locks of all its blocks.  Lockdep has no room for
  * that many: it does not track them one by one but as gmem_inode.lock_map.
  */
@@ -80,6 +89,10 @@ struct gmem_block {
  * @flags: GMEMFD_CREATE_*
  * @nr_allocated: blocks with memory
  * @lock_map: stands for the blocks' locks in lockdep
+ * @bindings_lock: for the next three
+ * @bindings: memslots
+ * @kvm: the VM they belong to; NULL if there are none
+ * @kvm_ops: how to talk to it
  * @blocks: the file
  */
 struct gmem_inode {
@@ -89,6 +102,10 @@ struct gmem_inode {
 	u64 flags;
 	atomic_long_t nr_allocated;
 	struct lockdep_map lock_map;
+	struct mutex bindings_lock;	/* see struct gmem_block for the order */
+	struct list_head bindings;
+	struct kvm *kvm;
+	const struct gmem_kvm_ops *kvm_ops;
 	unsigned long nr_blocks;
 	struct gmem_block blocks[] __counted_by(nr_blocks);
 };
@@ -145,12 +162,31 @@ static inline bool gmem_off_direct_map(const struct gmem_inode *gi)
 	return !(gi->flags & GMEMFD_CREATE_KEEP_DIRECT_MAP);
 }
 
+/**
+ * struct gmem_invalidation - pages taken from a guest for a while
+ * @kvm: the VM, with a reference to it and to @ops->owner; NULL for none
+ * @ops: how to talk to it
+ * @nr: slots begun
+ */
+struct gmem_invalidation {
+	struct kvm *kvm;
+	const struct gmem_kvm_ops *ops;
+	unsigned int nr;
+};
+
 /* file.c */
+extern const struct file_operations gmem_fops;
 int gmem_file_create(const struct gmemfd_create *args);
 void gmem_unmap(struct gmem_inode *gi, struct gmem_block *block,
 		unsigned long lo, unsigned long hi);
 int gmem_lock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
 void gmem_unlock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
+void gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
+void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
+bool gmem_touched(const struct gmem_block *block, unsigned long lo,
+		  unsigned long hi);
+int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
+	       unsigned long lo, unsigned long hi);
 int gmem_file_init(void);
 void gmem_file_exit(void);
 
@@ -160,6 +196,8 @@ int gmem_convert(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
 
 /* memory.c */
 int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block);
+bool gmem_poison_unlocated(const struct gmem_memory *memory);
+int gmem_locate_poison(struct gmem_memory *memory);
 int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 			   unsigned long lo, unsigned long hi);
 int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
@@ -189,7 +227,18 @@ void gmem_memory_add(struct gmem_memory *memory);
 void gmem_memory_free(struct gmem_memory *memory);
 void gmem_home_flush(void);
 void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block);
+void gmem_folio_came_home(struct folio *folio);
 int gmem_home_init(void);
 void gmem_home_exit(void);
+
+/* kvm.c */
+int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
+		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops);
+void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot);
+int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order);
+void gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
+			       struct gmem_invalidation *inv);
+void gmem_kvm_invalidate_end(struct gmem_invalidation *inv);
+void gmem_kvm_release(struct gmem_inode *gi);
 
 #endif /* _GMEMFD_H */

@@ -84,12 +84,14 @@ static void gmem_home_irq_work(struct irq_work *work)
 
 static DEFINE_IRQ_WORK(gmem_home_irq, gmem_home_irq_work);
 
-/*
- * The last put of a marked folio.  Any context, any locks held: a lock-free
- * list, and irq_work, which takes no lock either, to get to where work can be
- * queued.
+/**
+ * gmem_folio_came_home - the last put of a marked folio
+ * @folio: it
+ *
+ * Any context, any locks held: a lock-free list, and irq_work, which takes no
+ * lock either, to get to where work can be queued.
  */
-static void gmem_folio_came_home(struct folio *folio)
+void gmem_folio_came_home(struct folio *folio)
 {
 	if (llist_add(&folio->page.pcp_llist, &gmem_home_folios))
 		irq_work_queue(&gmem_home_irq);
@@ -238,12 +240,9 @@ int gmem_home_init(void)
 	gmem_home_wq = alloc_workqueue("gmemfd", WQ_UNBOUND, 0);
 	if (!gmem_home_wq)
 		return -ENOMEM;
-	err = gmem_shim_register(GMEM_SHIM_ABI, gmem_folio_came_home);
-	if (err)
-		goto err_wq;
 	err = register_memory_notifier(&gmem_memory_nb);
 	if (err)
-		goto err_shim;
+		goto err_wq;
 	err = register_pm_notifier(&gmem_pm_nb);
 	if (err)
 		goto err_memory;
@@ -251,8 +250,6 @@ int gmem_home_init(void)
 
 err_memory:
 	unregister_memory_notifier(&gmem_memory_nb);
-err_shim:
-	gmem_shim_unregister();
 err_wq:
 	destroy_workqueue(gmem_home_wq);
 	return err;
@@ -265,7 +262,6 @@ void gmem_home_exit(void)
 {
 	unregister_pm_notifier(&gmem_pm_nb);
 	unregister_memory_notifier(&gmem_memory_nb);
-	gmem_shim_unregister();
 	irq_work_sync(&gmem_home_irq);
 	destroy_workqueue(gmem_home_wq);
 }

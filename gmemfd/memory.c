@@ -349,15 +349,29 @@ static void gmem_clear_pages(struct page *page, unsigned long nr)
 	}
 }
 
-/*
+/**
+ * gmem_poison_unlocated - is a page poisoned, and unknown which?
+ * @memory: to look at; it may be locked shared only
+ *
  * hugetlb marks a whole folio poisoned; broken, the page itself is marked, and
  * can be kept away from.
+ *
+ * Return: true if gmem_locate_poison() has something to do.
  */
-static int gmem_locate_poison(struct gmem_memory *memory)
+bool gmem_poison_unlocated(const struct gmem_memory *memory)
 {
-	if (memory->broken || !PageHWPoison(memory->loan.page))
-		return 0;
-	return gmem_memory_break(memory);
+	return !memory->broken && PageHWPoison(memory->loan.page);
+}
+
+/**
+ * gmem_locate_poison - break a poisoned block, to see which pages are
+ * @memory: to look at
+ *
+ * Return: 0, -ENOMEM or -EHWPOISON.
+ */
+int gmem_locate_poison(struct gmem_memory *memory)
+{
+	return gmem_poison_unlocated(memory) ? gmem_memory_break(memory) : 0;
 }
 
 /**

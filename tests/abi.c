@@ -120,10 +120,18 @@ static void ranges_refused(int fd, int (*call)(int fd, uint64_t offset, uint64_t
 {
 	const uint64_t size = 4 * MB;
 
+	EXPECT_ERR(call(fd, 1 + (1ULL << 62), PAGE), EINVAL);
+	EXPECT_ERR(call(fd, size, PAGE - 1), EINVAL);
+
 	EXPECT_ERR(call(fd, 0, 0), EINVAL);
 	EXPECT_ERR(call(fd, 1, PAGE), EINVAL);
 	EXPECT_ERR(call(fd, 0, PAGE - 1), EINVAL);
 	EXPECT_ERR(call(fd, 512, 512), EINVAL);
+	if (call == gmem_punch) {	/* nothing to punch there, which is done */
+		EXPECT_EQ(call(fd, size, PAGE), 0);
+		EXPECT_EQ(call(fd, 1ULL << 62, PAGE), 0);
+		return;
+	}
 	EXPECT_ERR(call(fd, size, PAGE), EINVAL);
 	EXPECT_ERR(call(fd, 0, size + PAGE), EINVAL);
 	EXPECT_ERR(call(fd, PAGE, size), EINVAL);
@@ -138,6 +146,33 @@ static int to_private(int fd, uint64_t offset, uint64_t size)
 static int to_shared(int fd, uint64_t offset, uint64_t size)
 {
 	return gmem_convert(fd, offset, size, false);
+}
+
+/* The part of a hole that lies in the file is punched. */
+TEST(punch_across_end)
+{
+	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+
+	EXPECT_EQ(gmem_allocate(fd, 0, 4 * MB), 0);
+	EXPECT_EQ(gmem_punch(fd, 2 * MB, 1ULL << 40), 0);
+	EXPECT_EQ(gmem_range(fd, 0).size, 2 * MB);
+	EXPECT(gmem_range(fd, 0).flags & GMEMFD_RANGE_ALLOCATED);
+	EXPECT(!(gmem_range(fd, 2 * MB).flags & GMEMFD_RANGE_ALLOCATED));
+	close(fd);
+}
+
+TEST(create_two_files)
+{
+	int a = gmem_create(2 * MB, 2 * MB, 0), b = gmem_create(4 * MB, 2 * MB, 0);
+	struct stat sa, sb;
+
+	EXPECT_EQ(fstat(a, &sa), 0);
+	EXPECT_EQ(fstat(b, &sb), 0);
+	EXPECT_EQ(sa.st_size, 2 * MB);
+	EXPECT_EQ(sb.st_size, 4 * MB);
+	EXPECT(sa.st_ino != sb.st_ino);
+	close(a);
+	close(b);
 }
 
 TEST(range_bad_input)

@@ -11,8 +11,9 @@
  *              back; a part of a block is zeroed, and the block is given back
  *              once every page of it has been punched and not touched since.
  *              The private or shared state stays.  Both take offsets and
- *              lengths in bytes, multiples of 4096, within the file.
- *                EINVAL      unaligned, empty, or past the end of the file
+ *              lengths in bytes, multiples of 4096.  Past the end of the file
+ *              there is nothing to punch, which is no error.
+ *                EINVAL      unaligned, empty, or allocating past the end
  *                EOPNOTSUPP  another mode, or without FALLOC_FL_KEEP_SIZE
  *                ENOSPC      a cgroup limit is in the way, or pages of the
  *                            block that was punched here are still referenced
@@ -22,6 +23,23 @@
  *                            where it happened
  *                EINTR       a signal came; what was done before stays
  *   ioctl      the GMEMFD_* calls below marked "gmem fd".
+ *   KVM        KVM_SET_USER_MEMORY_REGION2 with KVM_MEM_GUEST_MEMFD takes a
+ *              gmem fd for guest_memfd, for VMs of the default type.  The guest
+ *              may access private and shared pages alike and is not concerned
+ *              by conversions; punching, and the last close, take pages from
+ *              it.  KVM itself reaches guest memory by userspace_addr, where
+ *              the file should be mapped: shared pages only.
+ *                EINVAL      beyond the file, or what KVM refuses for its own
+ *                            guest_memfd: dirty logging, read-only, changes
+ *                EEXIST      part of the range is in another memslot
+ *                EBUSY       another VM has memslots on the file
+ *                EOPNOTSUPP  a VM with private memory of its own kind
+ *              What a guest's access cannot be given ends KVM_RUN with
+ *              KVM_EXIT_MEMORY_FAULT and
+ *                ENOSPC      as for fallocate
+ *                EHWPOISON   a memory error has hit the page
+ *                EFAULT      the file is closed
+ *                ENOMEM      no memory for bookkeeping; the guest can go on
  *
  * Everything else is refused: read, write, splice, truncate, fchmod: EINVAL;
  * pread, pwrite, lseek: ESPIPE; opening /proc/PID/fd/N: ENXIO.
