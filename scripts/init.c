@@ -4,6 +4,9 @@
  * /prog with the arguments in /args, unloads, and writes the program's exit
  * status to the third serial port.  Program output goes to the first port,
  * the kernel log to the second.  A line "lab: ..." in the log means failure.
+ *
+ * Run on the host with --tsc-khz it says how fast the time stamp counter is,
+ * which the emulated machine shares and cannot find out.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +22,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #define KMEMLEAK "/sys/kernel/debug/kmemleak"
 
@@ -156,13 +161,31 @@ static int run_program(void)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-int main(void)
+static int print_tsc_khz(void)
+{
+	struct timespec a, b;
+	unsigned long long tsc;
+
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	tsc = __rdtsc();
+	usleep(50000);
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	tsc = __rdtsc() - tsc;
+	printf("%.0f\n", tsc / ((b.tv_sec - a.tv_sec) * 1e3 +
+				(b.tv_nsec - a.tv_nsec) / 1e6));
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	char *cmdline, **modules, text[16];
 	struct termios tio;
 	int out, status, i;
 	bool no_leak_scan;
 	size_t len;
+
+	if (argc > 1 && !strcmp(argv[1], "--tsc-khz"))
+		return print_tsc_khz();
 
 	mount_at("proc", "/proc");
 	mount_at("sysfs", "/sys");

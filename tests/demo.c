@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A guided tour: a gmem file of 1 GiB blocks, step by step, with figures from
- * the running kernel and a map of the file.  Every line with a check mark has
+ * the running kernel and a map of the file; and a Linux guest in one.  Every line with a check mark has
  * been verified; the first fact that does not hold ends the tour, status 1.
  *
  *   demo [--plain]     no colours: also with NO_COLOR, or not on a terminal
@@ -12,7 +12,8 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#include "lib.h"
+#include "kvm/linux_guest.h"
+#include "kvm/vmm.h"
 
 #define CELLS		64
 #define MAX_RANGES	64
@@ -460,17 +461,130 @@ static void make_block_private(char *p)
 	draw_map();
 }
 
-static void end(char *p, struct counters start)
+/* Nothing is left of the file. */
+static void all_is_home(struct counters start)
 {
 	struct counters c;
 
-	step(9, "The file is closed");
-	munmap(p, file_size);
-	close(gmem);
 	(void)EVENTUALLY((c = count(), !memcmp(&start, &c, sizeof(c))));
 	c = tell_machine();
 	fact(c.free == start.free && c.resv == start.resv, "the pool as at the start");
 	fact(same_direct_map(start, c), "DirectMap4k, 2M, 1G as at the start");
+}
+
+static void end(char *p, struct counters start)
+{
+	step(9, "The file is closed");
+	munmap(p, file_size);
+	close(gmem);
+	all_is_home(start);
+}
+
+/* Second act */
+
+#define CONVERSIONS	2000
+
+static uint64_t guest_faults(struct vm *vm)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < vm->nr_vcpus; i++)
+		sum += kvm_stat(vm->vcpus[i].fd, "pf_taken");
+	return sum;
+}
+
+/* The guest has shared a page with the host: read it, and answer. */
+static uint32_t exchange(struct vm *vm, uint64_t at)
+{
+	char *page = vm->host + at;
+
+	step(11, "The guest shares one page");
+	fact(!strcmp(page, LINUX_QUESTION), "the host reads in it: \"%s\"", page);
+	fact(!can_read(page - PAGE) && !can_read(page + PAGE),
+	     "the pages beside it, of the same process: SIGBUS");
+	strcpy(page, LINUX_ANSWER);
+	note("the host writes into it: \"%s\"", LINUX_ANSWER);
+	draw_map();
+	return 1;
+}
+
+/* The guest has taken it back, contents and all. */
+static uint32_t out_of_reach(struct vm *vm, uint64_t at)
+{
+	fact(!can_read(vm->host + at) && !can_write(vm->host + at),
+	     "and back: SIGBUS for the host, while the guest reads the answer");
+	for (int way = 0; way < 4; way++) {
+		ssize_t ret = reach(way, vm->host + at);
+		int err = ret < 0 ? errno : 0;
+
+		fact(err == EFAULT || err == EIO, "%s: %s", ways[way],
+		     ret < 0 ? strerrorname_np(err) : "no error");
+	}
+	return 1;
+}
+
+static uint32_t guest_asks(struct vm *vm, unsigned int nr, uint64_t a, uint64_t b,
+			   uint64_t c)
+{
+	static uint64_t pages, faults;
+	static long before;
+	bool *done = vm->data;
+
+	(void)b, (void)c;
+	switch (nr) {
+	case HC_LINUX_EXCHANGE:
+		return exchange(vm, a);
+	case HC_LINUX_OUT_OF_REACH:
+		return out_of_reach(vm, a);
+	case HC_LINUX_CONVERTING:
+		step(12, "It converts pages of its memory, one by one");
+		pages = kvm_stat(vm->fd, "pages_1g");
+		faults = guest_faults(vm);
+		before = vm->conversions;
+		fact(pages == 1 && !kvm_stat(vm->fd, "pages_4k"),
+		     "KVM maps it by %lu page of 1 GiB", pages);
+		return 0;
+	case HC_LINUX_CONVERTED:
+		fact(vm->conversions - before == CONVERSIONS, "conversions: %ld",
+		     vm->conversions - before);
+		fact(kvm_stat(vm->fd, "pages_1g") == pages && !kvm_stat(vm->fd, "pages_4k"),
+		     "the guest is still mapped by %lu page of 1 GiB", pages);
+		fact(guest_faults(vm) == faults, "nested page faults meanwhile: %lu",
+		     guest_faults(vm) - faults);
+		return 0;
+	case HC_LINUX_DONE:
+		fact(!a, "the guest's own checks that failed: %lu", a);
+		*done = true;
+		return 0;
+	}
+	return -1;
+}
+
+static void run_guest(struct counters start)
+{
+	bool done = false;
+	struct vm vm;
+	char append[64];
+
+	printf("\n%sSecond act: a Linux guest runs from it%s\n", ink(BOLD), ink(NORMAL));
+	step(10, "A file of one block, bound to a KVM memslot; Linux boots from it");
+	file_size = GB;
+	gmem = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
+	EXPECT_EQ(gmem_allocate(gmem, 0, GB), 0);
+	vm_create_empty(&vm, gmem, GB);
+	vm.hypercall = guest_asks;
+	vm.data = &done;
+	note("its kernel is in %lu MiB that it shares, its processes are in private memory",
+	     LINUX_SHARED / MB);
+	snprintf(append, sizeof(append), "loglevel=3 convert=%d", CONVERSIONS / 2);
+	linux_boot(&vm, 1, append, true);
+	fact(done, "the guest has powered off");
+	draw_map();
+
+	step(13, "VM and file are closed");
+	vm_destroy(&vm);
+	close(gmem);
+	all_is_home(start);
 }
 
 int main(int argc, char **argv)
@@ -500,6 +614,7 @@ int main(int argc, char **argv)
 	punch_pinned(&pin, start);
 	make_block_private(p);
 	end(p, start);
+	run_guest(start);
 	printf("\n%sdemo: all %d facts hold%s\n", ink(BOLD), nr_facts, ink(NORMAL));
 	return 0;
 }

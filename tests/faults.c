@@ -13,7 +13,7 @@
 
 static int fail_nth_fd = -1;
 
-static void set_up(void)
+void faults_set_up(void)
 {
 	fail_nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
 	if (fail_nth_fd < 0)
@@ -26,7 +26,7 @@ static void set_up(void)
 	write_text("/sys/kernel/debug/fail_usercopy/verbose", "0");
 }
 
-static void arm(int nth)
+void faults_arm(int nth)
 {
 	char text[16];
 
@@ -35,8 +35,7 @@ static void arm(int nth)
 		FAIL("fail-nth: errno %d", errno);
 }
 
-/* Disarm; true if an allocation, or a copy to or from here, was made to fail. */
-static bool fired(void)
+bool faults_fired(void)
 {
 	char text[16] = "";
 	/* What is left may hit this very read: then it had not hit before. */
@@ -98,10 +97,10 @@ static void expect_same(const struct snapshot *a, const struct snapshot *b,
 			int err;					\
 			bool hit;					\
 			look(fd, size, &before);			\
-			arm(nth);					\
+			faults_arm(nth);					\
 			ret = (call);					\
 			err = errno;					\
-			hit = fired();					\
+			hit = faults_fired();					\
 			if (!ret && !hit)				\
 				break;					\
 			if (!ret)	/* coped without it */		\
@@ -124,15 +123,15 @@ TEST(faults_create)
 	long resv = pool(2 * MB, "resv_hugepages");
 	int device = gmem_device(), nth, fd = -1, failures = 0;
 
-	set_up();
+	faults_set_up();
 	for (nth = 1; nth < 100; nth++) {
 		bool hit;
 		int err;
 
-		arm(nth);
+		faults_arm(nth);
 		fd = ioctl(device, GMEMFD_CREATE, &create);
 		err = errno;
-		hit = fired();
+		hit = faults_fired();
 		if (fd >= 0 && !hit)
 			break;
 		if (fd >= 0) {		/* coped without that allocation */
@@ -154,7 +153,7 @@ static void walk_conversions(size_t block)
 	int fd, n = 0;
 	char *p;
 
-	set_up();
+	faults_set_up();
 	fd = gmem_create(block, block, GMEMFD_CREATE_INIT_SHARED);
 	p = gmem_map(fd, 0, block);
 	n += WALK(fd, block, gmem_allocate(fd, 0, 2 * MB));
@@ -189,7 +188,7 @@ TEST(faults_break_block)
 {
 	int fd, n;
 
-	set_up();
+	faults_set_up();
 	fd = gmem_create(4 * MB, 2 * MB, 0);
 	n = WALK(fd, 4 * MB, gmem_allocate(fd, 0, 4 * MB));
 	n += WALK(fd, 4 * MB, gmem_convert(fd, MB, 2 * MB, false));
@@ -204,15 +203,15 @@ TEST(faults_touch)
 	int fd, nth;
 	char *p;
 
-	set_up();
+	faults_set_up();
 	for (nth = 1; nth < 40; nth++) {
 		fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
 		p = gmem_map(fd, 0, 2 * MB);
-		arm(nth);
+		faults_arm(nth);
 		/* A system call's fault is an error, not an OOM kill. */
 		long ret = syscall(__NR_getrandom, p, 8, 1);
 
-		fired();
+		faults_fired();
 		EXPECT(ret == 8 || ret == -1);
 		EXPECT_EQ(gmem_state(fd, 0), 0);
 		EXPECT(can_write(p));
@@ -249,7 +248,7 @@ TEST(faults_queries)
 {
 	int fd, n;
 
-	set_up();
+	faults_set_up();
 	fd = gmem_create(4 * MB, 2 * MB, 0);
 	EXPECT_EQ(gmem_convert(fd, MB, 2 * MB, false), 0);
 	n = WALK(fd, 4 * MB, ask_info());

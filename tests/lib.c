@@ -110,6 +110,7 @@ static int run_test(struct test *test)
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
+		alarm(debug_kernel() ? 900 : 300);	/* "killed by signal 14" */
 		test->fn();
 		fflush(stdout);
 		_exit(0);
@@ -260,28 +261,33 @@ int gmem_state(int fd, uint64_t offset)
 
 /* Memory */
 
-static sigjmp_buf on_sigbus;
+/* Where this thread expects a SIGBUS. */
+static __thread sigjmp_buf *volatile on_sigbus;
 
 static void catch_sigbus(int sig)
 {
-	(void)sig;
-	siglongjmp(on_sigbus, 1);
+	if (on_sigbus)
+		siglongjmp(*on_sigbus, 1);
+	signal(sig, SIG_DFL);		/* not expected: again, and for good */
 }
 
 static bool access_ok(volatile char *p, bool write)
 {
-	struct sigaction sa = { .sa_handler = catch_sigbus }, old;
+	struct sigaction sa = { .sa_handler = catch_sigbus };
+	sigjmp_buf here;
 	bool ok = false;
 
-	sigaction(SIGBUS, &sa, &old);
-	if (!sigsetjmp(on_sigbus, 1)) {
-		char c = *p;
+	sigaction(SIGBUS, &sa, NULL);
+	if (!sigsetjmp(here, 1)) {
+		char c;
 
+		on_sigbus = &here;
+		c = *p;
 		if (write)
 			*p = c;
 		ok = true;
 	}
-	sigaction(SIGBUS, &old, NULL);
+	on_sigbus = NULL;
 	return ok;
 }
 

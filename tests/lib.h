@@ -113,6 +113,14 @@ void pin_io_uring(struct pin *pin, void *p, size_t size);
 void pin_pipe(struct pin *pin, void *p, size_t size);
 void unpin(struct pin *pin);
 
+/* Failing allocations (faults.c): skips the test where the kernel cannot. */
+void faults_set_up(void);
+void faults_arm(int nth);	/* the nth from here on fails */
+bool faults_fired(void);	/* disarm; true if one was made to fail */
+
+/* A memory error in a page frame (poison.c). */
+void poison(uint64_t pfn);
+
 /* Files of the kernel */
 long read_long(const char *path);
 void write_text(const char *path, const char *text);

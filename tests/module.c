@@ -75,65 +75,6 @@ TEST(unload_and_load_again)
 	}
 }
 
-/* The code of a kernel function as it is now; returns its length. */
-static size_t kernel_code(const char *name, unsigned char *code, size_t max)
-{
-	unsigned long addr, next, at = 0, end = 0;
-	FILE *f = fopen("/proc/kallsyms", "r");
-	char type, symbol[256];
-	size_t len;
-
-	EXPECT(f);
-	while (fscanf(f, "%lx %c %255s%*[^\n]", &addr, &type, symbol) == 3) {
-		if (!at && !strcmp(symbol, name))
-			at = addr;
-	}
-	EXPECT(at);
-	rewind(f);
-	while (fscanf(f, "%lx %c %255s%*[^\n]", &next, &type, symbol) == 3) {
-		if (next > at && (!end || next < end))
-			end = next;
-	}
-	fclose(f);
-	len = end - at;
-	EXPECT(len > 16 && len <= max);
-	EXPECT_EQ(read_kcore(KCORE_VIRTUAL, at, code, len), (long long)len);
-	return len;
-}
-
-/*
- * Without the module the last put runs through a no-op where the jump to the
- * callback is with it, and nothing else is different.
- */
-static void expect_one_jump(const char *name)
-{
-	static unsigned char with[8192], without[8192];
-	size_t len = kernel_code(name, with, sizeof(with)), lo, hi;
-
-	EXPECT_EQ(unload("gmemfd"), 0);
-	EXPECT_EQ(kernel_code(name, without, sizeof(without)), (long long)len);
-	EXPECT_EQ(load("/lib/gmemfd.ko"), 0);
-
-	for (lo = 0; lo < len && with[lo] == without[lo]; lo++)
-		;
-	for (hi = len; hi > lo && with[hi - 1] == without[hi - 1]; hi--)
-		;
-	EXPECT(hi > lo && hi - lo <= 5);
-	if (with[lo] == 0xe9)
-		EXPECT(!memcmp(without + lo, "\x0f\x1f\x44\x00\x00", 5));
-	else if (with[lo] == 0xeb)
-		EXPECT(!memcmp(without + lo, "\x66\x90", 2));
-	else
-		FAIL("%s: byte %#x where a jump should be", name, with[lo]);
-}
-
-TEST(shim_is_a_noop_without_the_module)
-{
-	test_loads_modules();
-	expect_one_jump("__folio_put");
-	expect_one_jump("folios_put_refs");
-}
-
 /*
  * The same module under another name: the shim's symbols are not for it.  The
  * name is patched in the image, at the same length.

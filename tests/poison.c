@@ -6,7 +6,7 @@
  */
 #include "lib.h"
 
-static void poison(uint64_t pfn)
+void poison(uint64_t pfn)
 {
 	char text[32];
 

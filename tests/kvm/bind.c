@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Memslots and files: what may be bound to what, and who may go first. */
+#define _GNU_SOURCE
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "vmm.h"
+
+static int create_vm(int kvm, unsigned long type)
+{
+	int vm = ioctl(kvm, KVM_CREATE_VM, type);
+
+	EXPECT(vm >= 0);
+	return vm;
+}
+
+static int unload(const char *name)
+{
+	return syscall(__NR_delete_module, name, O_NONBLOCK);
+}
+
+TEST(kvm_bind_bad_input)
+{
+	int kvm = kvm_device(), vm = create_vm(kvm, 0);
+	int gmem = gmem_create(4 * MB, 2 * MB, 0), other;
+
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 0, 4 * MB + PAGE, NULL, gmem, 0), EINVAL);
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, gmem, 2 * MB + PAGE), EINVAL);
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, gmem, 4 * MB), EINVAL);
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, gmem, -2 * MB), EINVAL);
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, gmem, 1), EINVAL);
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 0, 100, NULL, gmem, 0), EINVAL);
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, -1, 0), EBADF);
+	other = gmem_device();		/* not a gmem file */
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, other, 0), EINVAL);
+	close(other);
+	/* As with KVM's own: neither dirty logging nor read-only slots. */
+	EXPECT_ERR(vm_set_slot(vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, 2 * MB, NULL,
+			       gmem, 0), EINVAL);
+	EXPECT_ERR(vm_set_slot(vm, 0, KVM_MEM_READONLY, 0, 2 * MB, NULL, gmem, 0),
+		   EINVAL);
+	/* Nothing of this has left anything behind. */
+	EXPECT_EQ(vm_set_slot(vm, 0, 0, 0, 4 * MB, NULL, gmem, 0), 0);
+	EXPECT_ERR(vm_set_slot(vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, 4 * MB, NULL,
+			       gmem, 0), EINVAL);
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 16 * MB, 4 * MB, NULL, gmem, 0), EINVAL);
+	close(vm);
+	close(kvm);
+	close(gmem);
+}
+
+/* VMs with typed accesses have their own idea of what is private. */
+TEST(kvm_bind_protected_vm)
+{
+	int kvm = kvm_device(), vm = create_vm(kvm, 1 /* KVM_X86_SW_PROTECTED_VM */);
+	int gmem = gmem_create(2 * MB, 2 * MB, 0);
+
+	EXPECT_ERR(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, gmem, 0), EOPNOTSUPP);
+	close(vm);
+	vm = create_vm(kvm, 0);
+	EXPECT_EQ(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, gmem, 0), 0);
+	close(vm);
+	close(kvm);
+	close(gmem);
+}
+
+TEST(kvm_bind_range_once)
+{
+	int kvm = kvm_device(), vm = create_vm(kvm, 0);
+	int gmem = gmem_create(8 * MB, 2 * MB, 0);
+
+	EXPECT_EQ(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, gmem, 2 * MB), 0);
+	EXPECT_ERR(vm_set_slot(vm, 1, 0, GB, 2 * MB, NULL, gmem, 2 * MB), EEXIST);
+	EXPECT_ERR(vm_set_slot(vm, 1, 0, GB, 2 * MB, NULL, gmem, MB), EEXIST);
+	EXPECT_ERR(vm_set_slot(vm, 1, 0, GB, 8 * MB, NULL, gmem, 0), EEXIST);
+	EXPECT_ERR(vm_set_slot(vm, 1, 0, GB, PAGE, NULL, gmem, 4 * MB - PAGE), EEXIST);
+	EXPECT_EQ(vm_set_slot(vm, 1, 0, GB, 2 * MB, NULL, gmem, 4 * MB), 0);
+	EXPECT_EQ(vm_set_slot(vm, 2, 0, 2 * GB, 2 * MB, NULL, gmem, 0), 0);
+	/* Free again when its slot is gone. */
+	EXPECT_EQ(vm_set_slot(vm, 0, 0, 0, 0, NULL, gmem, 0), 0);
+	EXPECT_EQ(vm_set_slot(vm, 3, 0, 3 * GB, 2 * MB, NULL, gmem, 2 * MB), 0);
+	close(vm);
+	close(kvm);
+	close(gmem);
+}
+
+TEST(kvm_bind_one_vm)
+{
+	int kvm = kvm_device(), a = create_vm(kvm, 0), b = create_vm(kvm, 0);
+	int gmem = gmem_create(4 * MB, 2 * MB, 0);
+
+	EXPECT_EQ(vm_set_slot(a, 0, 0, 0, 2 * MB, NULL, gmem, 0), 0);
+	EXPECT_ERR(vm_set_slot(b, 0, 0, 0, 2 * MB, NULL, gmem, 2 * MB), EBUSY);
+	/* When its slots are gone, */
+	EXPECT_EQ(vm_set_slot(a, 0, 0, 0, 0, NULL, gmem, 0), 0);
+	EXPECT_EQ(vm_set_slot(b, 0, 0, 0, 2 * MB, NULL, gmem, 2 * MB), 0);
+	EXPECT_ERR(vm_set_slot(a, 0, 0, 0, 2 * MB, NULL, gmem, 0), EBUSY);
+	/* or the VM is. */
+	close(b);
+	EXPECT_EQ(vm_set_slot(a, 0, 0, 0, 2 * MB, NULL, gmem, 0), 0);
+	close(a);
+	close(kvm);
+	close(gmem);
+}
+
+/* Memory survives its VM, and another VM finds it as the first has left it. */
+TEST(kvm_vm_gone_before_file)
+{
+	int gmem = gmem_create(4 * MB, 2 * MB, 0);
+	struct vm vm;
+
+	vm_create(&vm, gmem, 4 * MB, 1);
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, 2 * MB, 2 * MB, 5), 0);
+	vm_destroy(&vm);
+	vm_create(&vm, gmem, 4 * MB, 1);
+	EXPECT_EQ(guest_call(&vm, guest_check_pages, 2 * MB, 2 * MB, 5), 0);
+	vm_destroy(&vm);
+	close(gmem);
+}
+
+/* Nothing but a memslot is left of the file: memory is home, the guest stops. */
+TEST(kvm_file_gone_before_vm)
+{
+	long before = pool(2 * MB, "free_hugepages");
+	int gmem = gmem_create(4 * MB, 2 * MB, 0), again;
+	struct vcpu *vcpu;
+	struct vm vm;
+
+	EXPECT_EQ(gmem_allocate(gmem, 0, 4 * MB), 0);
+	vm_create(&vm, gmem, 4 * MB, 1);
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, 2 * MB, 2 * MB, 5), 0);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), before - 2);
+	munmap(vm.host, vm.size);
+	close(gmem);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), before);
+	EXPECT_EQ(kvm_stat(vm.fd, "pages_2m"), 0);
+
+	vcpu = &vm.vcpus[0];
+	vcpu_prepare(vcpu, guest_load, 2 * MB, 0, 0);
+	EXPECT(!vcpu_run(vcpu));
+	EXPECT_EQ(vcpu->error, EFAULT);
+	EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
+
+	/* The slot goes like any other, and its place can be taken. */
+	again = gmem_create(4 * MB, 2 * MB, 0);
+	EXPECT_EQ(vm_set_slot(vm.fd, 0, 0, 0, 0, NULL, again, 0), 0);
+	EXPECT_EQ(vm_set_slot(vm.fd, 0, 0, 0, 4 * MB, NULL, again, 0), 0);
+	vm.host = gmem_map(again, 0, vm.size);
+	vm_destroy(&vm);
+	close(again);
+}
+
+/* A slot deleted under a running guest; the file, and other slots, stay. */
+TEST(kvm_slot_deleted)
+{
+	int gmem = gmem_create(8 * MB, 2 * MB, 0);
+	struct vcpu *vcpu;
+	struct vm vm;
+
+	vm_create(&vm, gmem, 4 * MB, 1);
+	/* Two more, with a hole between them, in another order than the file. */
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, GB, 2 * MB, NULL, gmem, 6 * MB), 0);
+	EXPECT_EQ(vm_set_slot(vm.fd, 2, 0, GB + 4 * MB, 2 * MB, NULL, gmem, 4 * MB), 0);
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, GB, 2 * MB, 1), 0);
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, GB + 4 * MB, 2 * MB, 2), 0);
+	EXPECT_EQ(kvm_stat(vm.fd, "pages_2m"), 3);
+
+	EXPECT_EQ(gmem_convert(gmem, 6 * MB, PAGE, false), 0);
+	EXPECT_EQ(guest_call(&vm, guest_store, GB, 99, 0), 0);
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, 0, 0, NULL, gmem, 0), 0);
+	EXPECT_EQ(guest_call(&vm, guest_check_pages, GB + 4 * MB, 2 * MB, 2), 0);
+	/* What was in it is in the file still. */
+	munmap(vm.host, vm.size);
+	vm.host = gmem_map(gmem, 0, vm.size = 8 * MB);
+	EXPECT_EQ(*(uint64_t *)(vm.host + 6 * MB), 99);
+
+	/* No slot: the access is MMIO, which this guest cannot do. */
+	vcpu = &vm.vcpus[0];
+	vcpu_prepare(vcpu, guest_load, GB, 0, 0);
+	EXPECT(!vcpu_run(vcpu));
+	EXPECT_EQ(gmem_punch(gmem, 6 * MB, 2 * MB), 0);
+	vm_destroy(&vm);
+	close(gmem);
+}
+
+/* Offsets that large pages do not fit: it works, by small ones. */
+TEST(kvm_misaligned_slot)
+{
+	int gmem = gmem_create(8 * MB, 2 * MB, 0);
+	struct vm vm;
+
+	vm_create(&vm, gmem, 4 * MB, 1);
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, GB, 2 * MB, NULL, gmem, 4 * MB + PAGE), 0);
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, GB, 2 * MB, 1), 0);
+	EXPECT_EQ(guest_call(&vm, guest_check_pages, GB, 2 * MB, 1), 0);
+	EXPECT_EQ(kvm_stat(vm.fd, "pages_4k"), 512);
+	EXPECT_EQ(gmem_convert(gmem, 4 * MB, 4 * MB, false), 0);
+	munmap(vm.host, vm.size);
+	vm.host = gmem_map(gmem, 0, vm.size = 8 * MB);
+	EXPECT_EQ(*(uint64_t *)(vm.host + 4 * MB + PAGE), page_word(GB, 1));
+	EXPECT_EQ(gmem_punch(gmem, 4 * MB, 4 * MB), 0);
+	EXPECT_EQ(kvm_stat(vm.fd, "pages_4k"), 0);
+	vm_destroy(&vm);
+	close(gmem);
+}
+
+/* Where the host maps the file, or whether, is no concern of the guest's. */
+TEST(kvm_host_address_is_free)
+{
+	int kvm = kvm_device(), gmem = gmem_create(4 * MB, 2 * MB, 0);
+	char *odd = (char *)0x700000001000;
+	struct vm vm;
+
+	vm_create(&vm, gmem, 2 * MB, 1);
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, GB, 2 * MB, odd, gmem, 2 * MB), 0);
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, GB, 2 * MB, 1), 0);
+	EXPECT_EQ(kvm_stat(vm.fd, "pages_2m"), 2);
+	vm_destroy(&vm);
+	close(gmem);
+	close(kvm);
+}
+
+/* Out of memory in the cgroup is the VMM's to solve, and not the end. */
+TEST(kvm_no_memory_for_guest)
+{
+	int gmem = gmem_create(4 * MB, 2 * MB, 0);
+	struct vcpu *vcpu;
+	struct vm vm;
+	char text[32];
+
+	vm_create(&vm, gmem, 4 * MB, 1);
+	EXPECT_EQ(mkdir("/sys/fs/cgroup/kvm_no_memory", 0755), 0);
+	write_text("/sys/fs/cgroup/kvm_no_memory/hugetlb.2MB.max", "0");
+	snprintf(text, sizeof(text), "%d", getpid());
+	write_text("/sys/fs/cgroup/kvm_no_memory/cgroup.procs", text);
+
+	vcpu = &vm.vcpus[0];
+	vcpu_prepare(vcpu, guest_load, 2 * MB, 0, 0);
+	EXPECT(!vcpu_run(vcpu));
+	EXPECT_EQ(vcpu->error, ENOSPC);
+	EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
+	write_text("/sys/fs/cgroup/kvm_no_memory/hugetlb.2MB.max", "max");
+	EXPECT(vcpu_run(vcpu));
+	EXPECT_EQ(vcpu->result, 0);
+
+	write_text("/sys/fs/cgroup/cgroup.procs", text);
+	vm_destroy(&vm);
+	close(gmem);
+	EXPECT_EQ(rmdir("/sys/fs/cgroup/kvm_no_memory"), 0);
+}
+
+TEST(kvm_unload_refused_while_bound)
+{
+	int kvm = kvm_device(), vm = create_vm(kvm, 0);
+	int gmem = gmem_create(2 * MB, 2 * MB, 0);
+
+	EXPECT_EQ(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, gmem, 0), 0);
+	close(kvm);
+	EXPECT_ERR(unload("gmemfd"), EAGAIN);
+	EXPECT_ERR(unload("kvm_amd"), EAGAIN);
+	EXPECT_ERR(unload("kvm"), EWOULDBLOCK);
+	close(gmem);
+	EXPECT_ERR(unload("kvm_amd"), EAGAIN);
+	close(vm);
+}
+
+static void load(const char *name)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/lib/%s.ko", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	EXPECT(fd >= 0);
+	EXPECT_EQ(syscall(__NR_finit_module, fd, "", 0), 0);
+	close(fd);
+}
+
+static void one_guest(void)
+{
+	int gmem = gmem_create(4 * MB, 2 * MB, 0);
+	struct vm vm;
+
+	vm_create(&vm, gmem, 4 * MB, 1);
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, 2 * MB, 2 * MB, 5), 0);
+	vm_destroy(&vm);
+	close(gmem);
+}
+
+/* Neither module needs the other, and they come and go in any order. */
+TEST(kvm_load_in_any_order)
+{
+	close(kvm_device());
+	test_loads_modules();
+	one_guest();
+	EXPECT_EQ(unload("gmemfd"), 0);		/* gmemfd anew, under KVM */
+	load("gmemfd");
+	one_guest();
+	EXPECT_EQ(unload("kvm_amd"), 0);	/* KVM anew, under gmemfd */
+	EXPECT_EQ(unload("kvm"), 0);
+	load("kvm");
+	load("kvm-amd");
+	one_guest();
+	EXPECT_EQ(unload("kvm_amd"), 0);	/* gmemfd without KVM */
+	EXPECT_EQ(unload("kvm"), 0);
+	EXPECT_EQ(unload("gmemfd"), 0);
+	load("gmemfd");
+	load("kvm");
+	load("kvm-amd");
+	one_guest();
+}
+
+/* Any allocation of binding fails once: an error, and nothing has happened. */
+TEST(kvm_faults_bind)
+{
+	int kvm = kvm_device(), vm = create_vm(kvm, 0), n, failed = 0;
+	int gmem = gmem_create(4 * MB, 2 * MB, 0);
+	bool fired = true;
+
+	faults_set_up();
+	for (n = 1; fired; n++) {
+		int ret, err;
+
+		faults_arm(n);
+		ret = vm_set_slot(vm, 0, 0, 0, 4 * MB, NULL, gmem, 0);
+		err = errno;
+		fired = faults_fired();
+		if (ret) {
+			failed++;
+			EXPECT(fired && (err == ENOMEM || err == EFAULT));
+			/* Not bound: the range is free. */
+			EXPECT_EQ(vm_set_slot(vm, 1, 0, GB, 4 * MB, NULL, gmem, 0), 0);
+			EXPECT_EQ(vm_set_slot(vm, 1, 0, 0, 0, NULL, gmem, 0), 0);
+		} else {
+			EXPECT_EQ(vm_set_slot(vm, 0, 0, 0, 0, NULL, gmem, 0), 0);
+		}
+	}
+	printf("# %d allocations, %d of them needed\n", n - 2, failed);
+	EXPECT(failed > 3);
+	close(vm);
+	close(kvm);
+	close(gmem);
+}
+
+/* And of what a guest's access needs: it can go on afterwards. */
+TEST(kvm_faults_get_pfn)
+{
+	int gmem = gmem_create(4 * MB, 2 * MB, 0), failed = 0;
+	bool fired = true;
+	struct vm vm;
+
+	faults_set_up();
+	vm_create(&vm, gmem, 4 * MB, 1);
+	for (int n = 1; fired; n++) {
+		struct vcpu *vcpu = &vm.vcpus[0];
+		struct kvm_regs regs;
+		int ret;
+
+		EXPECT_EQ(gmem_punch(gmem, 2 * MB, 2 * MB), 0);
+		vcpu_prepare(vcpu, guest_load, 2 * MB, 0, 0);
+		faults_arm(n);
+		ret = ioctl(vcpu->fd, KVM_RUN, 0);
+		fired = faults_fired();
+		if (ret) {
+			failed++;
+			EXPECT(fired);
+			EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
+			EXPECT(vcpu_run(vcpu));
+			EXPECT_EQ(vcpu->result, 0);
+			continue;
+		}
+		EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_IO);
+		EXPECT_EQ(ioctl(vcpu->fd, KVM_GET_REGS, &regs), 0);
+		EXPECT_EQ(regs.rdi, HC_RETURN);
+		EXPECT_EQ(regs.rsi, 0);
+	}
+	EXPECT(failed > 0);
+	vm_destroy(&vm);
+	close(gmem);
+}
+
+/* A memory error under a guest: by name only, as in poison.c. */
+TEST(poison_guest_page)
+{
+	int gmem = gmem_create(4 * MB, 2 * MB, 0);
+	struct vcpu *vcpu;
+	uint64_t frame;
+	struct vm vm;
+
+	vm_create(&vm, gmem, 4 * MB, 1);
+	vcpu = &vm.vcpus[0];
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, 2 * MB, 2 * MB, 5), 0);
+	EXPECT_EQ(gmem_convert(gmem, 3 * MB, PAGE, false), 0);
+	frame = pfn_of((can_read(vm.host + 3 * MB), vm.host + 3 * MB));
+	EXPECT_EQ(gmem_convert(gmem, 3 * MB, PAGE, true), 0);
+	/* Its slot is bound anew, so that the guest has to look the page up. */
+	EXPECT_EQ(vm_set_slot(vm.fd, 0, 0, 0, 0, NULL, gmem, 0), 0);
+	poison(frame);
+	EXPECT_EQ(vm_set_slot(vm.fd, 0, 0, 0, 4 * MB, vm.host, gmem, 0), 0);
+
+	vcpu_prepare(vcpu, guest_load, 3 * MB, 0, 0);
+	EXPECT(!vcpu_run(vcpu));
+	EXPECT_EQ(vcpu->error, EHWPOISON);
+	EXPECT_EQ(vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
+	/* The pages around it can be used. */
+	EXPECT_EQ(guest_call(&vm, guest_check_pages, 2 * MB, MB, 5), 0);
+	EXPECT_EQ(guest_call(&vm, guest_check_pages, 3 * MB + PAGE, MB - PAGE, 5), 0);
+	vm_destroy(&vm);
+	close(gmem);
+	test_loads_modules();		/* the pool has lost a page */
+}

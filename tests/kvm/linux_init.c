@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Init of the Linux guest, which is this same program: tests its memory, shares
+ * some of it with the host, and says how that went.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/io.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "linux_guest.h"
+
+#define PAGE	4096UL
+#define MB	(1024 * 1024UL)
+
+static int failures;
+
+#define CHECK(cond)							\
+	do {								\
+		if (!(cond)) {						\
+			printf("guest: line %d: %s\n", __LINE__, #cond);\
+			failures++;					\
+		}							\
+	} while (0)
+
+static uint64_t gpa_of(const void *p)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry = 0;
+
+	CHECK(pread(fd, &entry, 8, (uintptr_t)p / PAGE * 8) == 8);
+	close(fd);
+	return (entry & ((1ULL << 55) - 1)) * PAGE;
+}
+
+static uint64_t *get_memory(size_t size)
+{
+	uint64_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	CHECK(p != MAP_FAILED);
+	CHECK(!mlock(p, size));
+	return p;
+}
+
+/* Half of what is free, written and read, in two processes at a time. */
+static void test_memory(void)
+{
+	size_t size = sysconf(_SC_AVPHYS_PAGES) * PAGE / 4 & -MB;
+
+	for (int i = 0; i < 2; i++) {
+		if (!fork()) {
+			uint64_t *p = get_memory(size);
+			int bad = 0;
+
+			for (size_t n = 0; n < size / 8; n += 64)
+				p[n] = page_word(n, i + 1);
+			for (size_t n = 0; n < size / 8; n += 64)
+				bad += p[n] != page_word(n, i + 1);
+			_exit(bad != 0);
+		}
+	}
+	for (int i = 0; i < 2; i++) {
+		int status = -1;
+
+		CHECK(wait(&status) > 0 && status == 0);
+	}
+	printf("2 x %zu MiB tested\n", size / MB);
+}
+
+/* A page is shared, the host reads it and answers in it, it is private again. */
+static void exchange(void)
+{
+	char *p = (char *)get_memory(4 * PAGE) + PAGE;
+	uint64_t gpa = gpa_of(p);
+
+	strcpy(p, LINUX_QUESTION);
+	CHECK(hypercall(HC_CONVERT, gpa, PAGE, 0) == 0);
+	CHECK(hypercall(HC_LINUX_EXCHANGE, gpa, 0, 0) == 1);
+	CHECK(!strcmp(p, LINUX_ANSWER));
+	printf("the host says: %s\n", p);
+	CHECK(hypercall(HC_CONVERT, gpa, PAGE, 1) == 0);
+	CHECK(!strcmp(p, LINUX_ANSWER));
+	CHECK(hypercall(HC_LINUX_OUT_OF_REACH, gpa, 0, 0) == 1);
+}
+
+/* Many single pages, here and there, back and forth. */
+static void convert_many(int times)
+{
+	size_t nr = 1024;
+	uint64_t *p = get_memory(nr * PAGE);
+
+	for (size_t i = 0; i < nr; i++)
+		p[i * 512] = page_word(i, 7);
+	for (int i = 0; i < times; i++) {
+		uint64_t gpa = gpa_of(p + i * 37 % nr * 512);
+
+		CHECK(hypercall(HC_CONVERT, gpa, PAGE, 0) == 0);
+		CHECK(hypercall(HC_CONVERT, gpa, PAGE, 1) == 0);
+	}
+	for (size_t i = 0; i < nr; i++)
+		CHECK(p[i * 512] == page_word(i, 7));
+	printf("%d conversions\n", 2 * times);
+}
+
+static long number(const char *text, const char *key, long otherwise)
+{
+	const char *at = strstr(text, key);
+
+	return at ? atol(at + strlen(key)) : otherwise;
+}
+
+static void linux_init(void)
+{
+	char cmdline[1024] = "", name[128] = "";
+	int fd;
+
+	mkdir("/proc", 0755);
+	CHECK(!mount("proc", "/proc", "proc", 0, NULL));
+	fd = open("/proc/cmdline", O_RDONLY);
+	CHECK(read(fd, cmdline, sizeof(cmdline) - 1) > 0);
+	close(fd);
+	fd = open("/proc/version", O_RDONLY);
+	CHECK(read(fd, name, sizeof(name) - 1) > 0);
+	name[strcspn(name, "(")] = '\0';
+	close(fd);
+	CHECK(!ioperm(HYPERCALL_PORT, 4, 1));
+
+	printf("%s with %ld CPUs and %ld MiB\n", name, sysconf(_SC_NPROCESSORS_ONLN),
+	       sysconf(_SC_PHYS_PAGES) * PAGE / MB);
+	test_memory();
+	exchange();
+	hypercall(HC_LINUX_CONVERTING, 0, 0, 0);
+	convert_many(number(cmdline, "convert=", 100));
+	hypercall(HC_LINUX_CONVERTED, 0, 0, 0);
+	printf(failures ? "FAILED\n" : "all is well\n");
+	hypercall(HC_LINUX_DONE, failures, sysconf(_SC_NPROCESSORS_ONLN), 0);
+	reboot(RB_AUTOBOOT);
+}
+
+/* Before main(), whichever that is. */
+__attribute__((constructor)) static void run_as_init(void)
+{
+	if (getpid() != 1)
+		return;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	linux_init();
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A Linux guest in private memory. */
+#include "linux_guest.h"
+#include "vmm.h"
+
+struct guest_report {
+	bool exchanged, done;
+	uint64_t failures, cpus;
+	const char *stat;		/* pages_1g or pages_2m */
+	uint64_t mapped, small, faults;	/* when conversions begin */
+	uint64_t mapped_after, small_after, faults_after;
+};
+
+static uint64_t all_faults(struct vm *vm)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < vm->nr_vcpus; i++)
+		sum += kvm_stat(vm->vcpus[i].fd, "pf_taken");
+	return sum;
+}
+
+static uint32_t linux_hypercall(struct vm *vm, unsigned int nr, uint64_t a,
+				uint64_t b, uint64_t c)
+{
+	struct guest_report *report = vm->data;
+
+	(void)c;
+	switch (nr) {
+	case HC_LINUX_EXCHANGE:
+		if (strcmp(vm->host + a, LINUX_QUESTION) ||
+		    can_read(vm->host + a - PAGE) || can_read(vm->host + a + PAGE))
+			return 0;
+		strcpy(vm->host + a, LINUX_ANSWER);
+		report->exchanged = true;
+		return 1;
+	case HC_LINUX_OUT_OF_REACH:
+		return !can_read(vm->host + a) && !can_write(vm->host + a);
+	case HC_LINUX_CONVERTING:
+		report->mapped = kvm_stat(vm->fd, report->stat);
+		report->small = kvm_stat(vm->fd, "pages_4k");
+		report->faults = all_faults(vm);
+		return 0;
+	case HC_LINUX_CONVERTED:
+		report->mapped_after = kvm_stat(vm->fd, report->stat);
+		report->small_after = kvm_stat(vm->fd, "pages_4k");
+		report->faults_after = all_faults(vm);
+		return 0;
+	case HC_LINUX_DONE:
+		report->done = true;
+		report->failures = a;
+		report->cpus = b;
+		return 0;
+	}
+	return -1;
+}
+
+static void linux_guest(size_t size, size_t block, int cpus, int conversions)
+{
+	int gmem = gmem_create(size, block, GMEMFD_CREATE_INIT_SHARED);
+	struct guest_report report = {
+		.stat = block == GB ? "pages_1g" : "pages_2m",
+	};
+	char append[64];
+	struct vm vm;
+
+	EXPECT_EQ(gmem_allocate(gmem, 0, size), 0);
+	vm_create_empty(&vm, gmem, size);
+	vm.hypercall = linux_hypercall;
+	vm.data = &report;
+	snprintf(append, sizeof(append), "loglevel=3 convert=%d", conversions / 2);
+	linux_boot(&vm, cpus, append, true);
+
+	EXPECT(report.exchanged);
+	EXPECT(report.done);
+	EXPECT_EQ(report.failures, 0);
+	EXPECT_EQ(report.cpus, cpus);
+	/* What was converted is what it was. */
+	EXPECT_EQ(gmem_range(gmem, LINUX_SHARED).size, size - LINUX_SHARED);
+	EXPECT_EQ(gmem_state(gmem, LINUX_SHARED), 1);
+	printf("# %d conversions: %s %lu, then %lu; %lu faults\n", conversions,
+	       report.stat, report.mapped, report.mapped_after,
+	       report.faults_after - report.faults);
+	EXPECT(report.mapped > 0);
+	EXPECT(report.mapped_after >= report.mapped);
+	EXPECT_EQ(report.small, 0);
+	EXPECT_EQ(report.small_after, 0);
+	if (block == GB)
+		EXPECT_EQ(report.faults_after, report.faults);
+	vm_destroy(&vm);
+	close(gmem);
+}
+
+TEST(kvm_linux_guest_2m)
+{
+	linux_guest(256 * MB, 2 * MB, 1, 100);
+}
+
+TEST(kvm_linux_guest_1g)
+{
+	linux_guest(GB, GB, 1, debug_kernel() ? 1000 : 10000);
+}
