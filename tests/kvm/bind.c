@@ -404,6 +404,10 @@ TEST(poison_guest_page)
 	/* The pages around it can be used. */
 	EXPECT_EQ(guest_call(&vm, guest_check_pages, 2 * MB, MB, 5), 0);
 	EXPECT_EQ(guest_call(&vm, guest_check_pages, 3 * MB + PAGE, MB - PAGE, 5), 0);
+	/* And have not brought it along. */
+	vcpu_prepare(vcpu, guest_load, 3 * MB, 0, 0);
+	EXPECT(!vcpu_run(vcpu));
+	EXPECT_EQ(vcpu->error, EHWPOISON);
 	vm_destroy(&vm);
 	close(gmem);
 	test_loads_modules();		/* the pool has lost a page */

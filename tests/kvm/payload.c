@@ -355,3 +355,106 @@ TEST(kvm_vmm_killed)
 	}
 	printf("# killed %d times\n", rounds);
 }
+
+struct race {
+	struct vm vm;
+	pthread_barrier_t start;
+	int gmem;
+};
+
+static void *close_file(void *arg)
+{
+	struct race *race = arg;
+
+	pthread_barrier_wait(&race->start);
+	munmap(race->vm.host, race->vm.size);
+	close(race->gmem);
+	return NULL;
+}
+
+static void *close_vm(void *arg)
+{
+	struct race *race = arg;
+
+	pthread_barrier_wait(&race->start);
+	close(race->vm.vcpus[0].fd);
+	munmap(race->vm.vcpus[0].run, race->vm.vcpus[0].run_size);
+	close(race->vm.fd);
+	return NULL;
+}
+
+static void *punch_file(void *arg)
+{
+	struct race *race = arg;
+	int fd = dup(race->gmem);
+
+	pthread_barrier_wait(&race->start);
+	for (int i = 0; i < 20; i++)
+		gmem_punch(fd, 0, 4 * MB);
+	close(fd);
+	return NULL;
+}
+
+static void *delete_slot(void *arg)
+{
+	struct race *race = arg;
+	int fd = dup(race->vm.fd);
+
+	pthread_barrier_wait(&race->start);
+	vm_set_slot(fd, 0, 0, 0, 0, NULL, -1, 0);
+	close(fd);
+	return NULL;
+}
+
+/*
+ * The file, the VM and its slot go at the same time, while holes are punched:
+ * whoever is last, none of them is used after it has gone.
+ */
+TEST(kvm_all_go_at_once)
+{
+	static void *(* const threads[])(void *) = {
+		close_file, close_vm, punch_file, delete_slot,
+	};
+
+	for (int i = 0; i < (debug_kernel() ? 60 : 100); i++) {
+		struct race race = { .gmem = gmem_create(4 * MB, 2 * MB, 0) };
+		/* In turn without one of the last two, whose fd delays others. */
+		int nr = i % 3 == 0 ? 2 : i % 3 == 1 ? 3 : 4;
+		pthread_t thread[4];
+
+		vm_create(&race.vm, race.gmem, 4 * MB, 1);
+		EXPECT_EQ(guest_call(&race.vm, guest_write_pages, 2 * MB, 2 * MB, 1), 0);
+		pthread_barrier_init(&race.start, NULL, nr);
+		for (int n = 0; n < nr; n++)
+			EXPECT_EQ(pthread_create(&thread[n], NULL, threads[n], &race), 0);
+		for (int n = 0; n < nr; n++)
+			pthread_join(thread[n], NULL);
+		close(race.vm.kvm);
+	}
+}
+
+/* The file is closed while the guest runs from it: KVM_RUN says EFAULT. */
+TEST(kvm_file_closed_while_running)
+{
+	for (int i = 0; i < 20; i++) {
+		int gmem = gmem_create(8 * MB, 2 * MB, 0);
+		struct vm vm;
+
+		vm_create(&vm, gmem, 8 * MB, 2);
+		for (int n = 0; n < 2; n++) {
+			vcpu_prepare(&vm.vcpus[n], guest_touch_forever, 2 * MB, 6 * MB, n + 1);
+			vcpu_start(&vm.vcpus[n]);
+		}
+		usleep(i * 1000);
+		vm.stopping = true;	/* that the guest stops is no failure now */
+		vm.gmem = -1;
+		munmap(vm.host, vm.size);
+		close(gmem);
+		for (int n = 0; n < 2; n++) {
+			vcpu_join(&vm.vcpus[n]);
+			EXPECT(vm.vcpus[n].error == EFAULT || !vm.vcpus[n].error);
+		}
+		vm.host = mmap(NULL, vm.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		vm_destroy(&vm);
+	}
+}
