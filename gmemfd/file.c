@@ -321,13 +321,14 @@ static long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t le
 
 		if (signal_pending(current))
 			return -EINTR;
+		err = gmem_lock_blocks(gi, pos, end);
+		if (err)
+			return err;
 		if (op == gmem_punch)
 			gmem_kvm_invalidate_begin(gi, pos, end, &inv);
-		err = gmem_lock_blocks(gi, pos, end);
-		if (!err) {
-			err = op(gi, &span);
-			gmem_unlock_blocks(gi, pos, end);
-		}
+		err = op(gi, &span);
+		gmem_unlock_blocks(gi, pos, end);
+		/* May be the end of the VM, hence with nothing locked. */
 		gmem_kvm_invalidate_end(&inv);
 		if (err)
 			return err;

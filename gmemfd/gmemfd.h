@@ -63,11 +63,12 @@ struct gmem_memory {
  *       gmem_memories_lock
  *       gmem_direct_map_lock, with no folio locked
  *         init_mm.mmap_lock
+ *       gmem_inode.bindings_lock
+ *         kvm->mmu_lock
  *
  *   kvm->slots_lock
  *     gmem_bind_lock
  *       gmem_inode.bindings_lock
- *         kvm->mmu_lock
  *
  * A guest's fault takes a block's lock and nothing else of ours.
  *

@@ -98,10 +98,13 @@ void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
 
 /**
  * gmem_kvm_invalidate_begin - unmap pages from the guest and keep them so
- * @gi: the file, no block of it locked
+ * @gi: the file
  * @first: first page
  * @last: first page behind
  * @inv: for gmem_kvm_invalidate_end()
+ *
+ * The pages' blocks are locked exclusively, or nobody can look pages up any
+ * more: a guest that gets bound from here on must not find what is going.
  */
 void gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
 			       struct gmem_invalidation *inv)
@@ -132,6 +135,8 @@ void gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t las
 /**
  * gmem_kvm_invalidate_end - the guest may look pages up again
  * @inv: from gmem_kvm_invalidate_begin()
+ *
+ * With nothing locked: this may be the end of the VM.
  */
 void gmem_kvm_invalidate_end(struct gmem_invalidation *inv)
 {

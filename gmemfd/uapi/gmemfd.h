@@ -33,7 +33,7 @@
  *                            guest_memfd: dirty logging, read-only, changes
  *                EEXIST      part of the range is in another memslot
  *                EBUSY       another VM has memslots on the file
- *                EOPNOTSUPP  a VM with private memory of its own kind
+ *                EOPNOTSUPP  a VM of another type
  *              What a guest's access cannot be given ends KVM_RUN with
  *              KVM_EXIT_MEMORY_FAULT and
  *                ENOSPC      as for fallocate

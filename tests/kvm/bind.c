@@ -264,7 +264,7 @@ TEST(kvm_unload_refused_while_bound)
 	close(vm);
 }
 
-static void load(const char *name)
+static void load_with(const char *name, const char *args)
 {
 	char path[64];
 	int fd;
@@ -272,8 +272,13 @@ static void load(const char *name)
 	snprintf(path, sizeof(path), "/lib/%s.ko", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	EXPECT(fd >= 0);
-	EXPECT_EQ(syscall(__NR_finit_module, fd, "", 0), 0);
+	EXPECT_EQ(syscall(__NR_finit_module, fd, args, 0), 0);
 	close(fd);
+}
+
+static void load(const char *name)
+{
+	load_with(name, "");
 }
 
 static void one_guest(void)
@@ -308,6 +313,54 @@ TEST(kvm_load_in_any_order)
 	load("kvm");
 	load("kvm-amd");
 	one_guest();
+}
+
+/*
+ * KVM without nested paging: it maps what the guest's page tables say, page by
+ * page, however large the file's memory is.  (It reads these tables, so that
+ * the guest shares them.)  Slot 1 has host memory at its userspace_addr that is
+ * not the file's, and must not be found by the guest.
+ */
+TEST(kvm_shadow_paging)
+{
+	int gmem = gmem_create(6 * MB, 2 * MB, 0);
+	uint64_t *pdpt, *pd, *pt;
+	struct vm vm;
+	char *other;
+
+	close(kvm_device());
+	test_loads_modules();
+	EXPECT_EQ(unload("kvm_amd"), 0);
+	load_with("kvm-amd", "npt=0");
+	other = mmap(NULL, 4 * MB, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	EXPECT(other != MAP_FAILED);
+	memset(other, 0xee, 4 * MB);
+
+	EXPECT_EQ(gmem_allocate(gmem, 0, 6 * MB), 0);
+	vm_create(&vm, gmem, 2 * MB, 1);
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, GB, 4 * MB, other, gmem, 2 * MB), 0);
+	EXPECT_EQ(gmem_convert(gmem, 0, 2 * MB, false), 0);
+	pdpt = (uint64_t *)(vm.host + GPA_PDPT);
+	pd = (uint64_t *)(vm.host + 0x3000);
+	pt = (uint64_t *)(vm.host + 0x4000);
+	pdpt[1] = 0x3000 | 3;
+	pd[0] = 0x4000 | 3;			/* 2 MiB by 4 KiB, */
+	pd[1] = (GB + 2 * MB) | 0x83;		/* and 2 MiB at once */
+	for (uint64_t i = 0; i < 512; i++)
+		pt[i] = (GB + i * PAGE) | 3;
+
+	EXPECT_EQ(guest_call(&vm, guest_check_pages, GB, 4 * MB, 0), 0);
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, GB, 4 * MB, 5), 0);
+	EXPECT_EQ(guest_call(&vm, guest_check_pages, GB, 4 * MB, 5), 0);
+	EXPECT(kvm_stat(vm.fd, "pages_4k") >= 512);
+	EXPECT_EQ(gmem_punch(gmem, 2 * MB, 4 * MB), 0);
+	EXPECT_EQ(guest_call(&vm, guest_check_pages, GB, 4 * MB, 0), 0);
+	vm_destroy(&vm);
+	close(gmem);
+	munmap(other, 4 * MB);
+	EXPECT_EQ(unload("kvm_amd"), 0);
+	load("kvm-amd");
 }
 
 /* Any allocation of binding fails once: an error, and nothing has happened. */

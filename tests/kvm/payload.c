@@ -458,3 +458,64 @@ TEST(kvm_file_closed_while_running)
 		vm_destroy(&vm);
 	}
 }
+
+static void *punch_once(void *arg)
+{
+	struct race *race = arg;
+
+	pthread_barrier_wait(&race->start);
+	gmem_punch(race->gmem, 4 * MB, 2 * MB);
+	return NULL;
+}
+
+/* A slot is bound while its memory goes: the guest maps what is in the file. */
+TEST(kvm_bind_while_punching)
+{
+	struct race race = { .gmem = gmem_create(8 * MB, 2 * MB, 0) };
+
+	vm_create(&race.vm, race.gmem, 2 * MB, 1);
+	pthread_barrier_init(&race.start, NULL, 2);
+	for (int i = 0; i < (debug_kernel() ? 60 : 200); i++) {
+		pthread_t thread;
+		bool allocated;
+
+		EXPECT_EQ(gmem_allocate(race.gmem, 4 * MB, 2 * MB), 0);
+		EXPECT_EQ(pthread_create(&thread, NULL, punch_once, &race), 0);
+		pthread_barrier_wait(&race.start);
+		EXPECT_EQ(vm_set_slot(race.vm.fd, 1, 0, GB, 2 * MB, NULL, race.gmem,
+				      4 * MB), 0);
+		EXPECT_EQ(guest_call(&race.vm, guest_store, GB, i, 0), 0);
+		pthread_join(thread, NULL);
+		allocated = gmem_range(race.gmem, 4 * MB).flags & GMEMFD_RANGE_ALLOCATED;
+		EXPECT_EQ(kvm_stat(race.vm.fd, "pages_2m"), 1 + allocated);
+		EXPECT_EQ(vm_set_slot(race.vm.fd, 1, 0, 0, 0, NULL, -1, 0), 0);
+	}
+	vm_destroy(&race.vm);
+	close(race.gmem);
+}
+
+/* Another CPU maps the huge page around a page that is being punched. */
+TEST(kvm_punch_beside_faults)
+{
+	int gmem = gmem_create(8 * MB, 2 * MB, 0);
+	struct vm vm;
+
+	vm_create(&vm, gmem, 8 * MB, 2);
+	vcpu_prepare(&vm.vcpus[1], guest_touch_forever, 2 * MB, MB, 1);
+	vcpu_start(&vm.vcpus[1]);
+	for (int i = 0; i < (debug_kernel() ? 30 : 100); i++) {
+		uint64_t gpa = 3 * MB + i % 255 * PAGE;
+
+		EXPECT_EQ(gmem_punch(gmem, 2 * MB, 2 * MB), 0);
+		EXPECT_EQ(gmem_allocate(gmem, 2 * MB, 2 * MB), 0);
+		EXPECT_EQ(guest_call(&vm, guest_store, gpa, 77, 0), 0);
+		EXPECT_EQ(gmem_punch(gmem, gpa, PAGE), 0);
+		EXPECT_EQ(guest_call(&vm, guest_load, gpa, 0, 0), 0);
+		EXPECT_EQ(guest_call(&vm, guest_store, gpa, 88, 0), 0);
+		/* In use again, and that is known: the rest is not all there is. */
+		EXPECT_EQ(gmem_punch(gmem, 2 * MB, gpa - 2 * MB), 0);
+		EXPECT_EQ(gmem_punch(gmem, gpa + PAGE, 4 * MB - gpa - PAGE), 0);
+		EXPECT_EQ(guest_call(&vm, guest_load, gpa, 0, 0), 88);
+	}
+	/* The process ends with the guest running. */
+}

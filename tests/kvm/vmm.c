@@ -6,7 +6,6 @@
 
 /* Guest-physical addresses of what vm_create() puts into the first 2 MiB. */
 #define GPA_PML4	0x1000
-#define GPA_PDPT	0x2000
 #define GPA_STACKS	0x20000		/* grow down, one page each */
 #define GPA_CODE	0x100000
 

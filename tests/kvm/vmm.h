@@ -87,6 +87,8 @@ int kvm_device(void);
 int vm_set_slot(int vm_fd, unsigned int slot, unsigned int flags, uint64_t gpa,
 		uint64_t size, void *host, int gmem, uint64_t offset);
 
+#define GPA_PDPT	0x2000	/* of the identity mapping, by 1 GiB */
+
 /* A VM with @nr_vcpus for guest.c, which lies in the first 2 MiB, all private. */
 void vm_create(struct vm *vm, int gmem, size_t size, int nr_vcpus);
 void vm_create_empty(struct vm *vm, int gmem, size_t size);
