@@ -40,9 +40,10 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops)
 {
 	struct gmem_inode *gi = file_inode(file)->i_private;
-	struct gmem_binding *binding, *other;
+	struct gmem_binding *other;
+	struct gmem_binding *binding __free(kfree) =
+		kmalloc_obj(*binding, GFP_KERNEL_ACCOUNT);
 
-	binding = kmalloc_obj(*binding, GFP_KERNEL_ACCOUNT);
 	if (!binding)
 		return -ENOMEM;
 	*binding = (struct gmem_binding) {
@@ -52,19 +53,15 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 	};
 
 	guard(mutex)(&gi->bindings_lock);
-	if (gi->kvm && gi->kvm != kvm) {
-		kfree(binding);
+	if (gi->kvm && gi->kvm != kvm)
 		return -EBUSY;
-	}
 	list_for_each_entry(other, &gi->bindings, node) {
-		if (other->first < binding->last && binding->first < other->last) {
-			kfree(binding);
+		if (other->first < binding->last && binding->first < other->last)
 			return -EEXIST;
-		}
 	}
 	gi->kvm = kvm;
 	gi->kvm_ops = ops;
-	list_add(&binding->node, &gi->bindings);
+	list_add(&no_free_ptr(binding)->node, &gi->bindings);
 	return 0;
 }
 
@@ -171,6 +168,10 @@ void gmem_kvm_release(struct gmem_inode *gi)
 static bool gmem_poisoned(const struct gmem_block *block, unsigned long lo,
 			  unsigned long nr)
 {
+	/* Not with every fault: most machines have none. */
+	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE) ||
+	    !atomic_long_read(&num_poisoned_pages))
+		return false;
 	for (struct page *page = block->memory->loan.page + lo; nr; nr--, page++) {
 		if (PageHWPoison(page))
 			return true;

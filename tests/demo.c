@@ -7,7 +7,6 @@
  *   demo [--plain]     no colours: also with NO_COLOR, or not on a terminal
  */
 #define _GNU_SOURCE
-#include <elf.h>
 #include <stdarg.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -106,17 +105,9 @@ static const char * const map_size[] = {
  */
 static const char *kernel_reads(uint64_t pfn, size_t size)
 {
-	int kcore = open("/proc/kcore", O_RDONLY);
-	struct { Elf64_Ehdr eh; Elf64_Phdr ph[64]; } elf;
-	Elf64_Phdr *ph = elf.ph;
 	static char buf[WIDE_SIZE];
-	uint64_t pa = pfn * PAGE;
 
-	EXPECT(pread(kcore, &elf, sizeof(elf), 0) == sizeof(elf) && elf.eh.e_phnum <= 64);
-	while (pa < ph->p_paddr || pa >= ph->p_paddr + ph->p_memsz)
-		EXPECT(++ph < elf.ph + elf.eh.e_phnum);
-	EXPECT_EQ(pread(kcore, buf, size, ph->p_offset + pa - ph->p_paddr), size);
-	close(kcore);
+	EXPECT_EQ(read_kcore(pfn * PAGE, buf, size), size);
 	return buf;
 }
 
@@ -484,15 +475,6 @@ static void end(char *p, struct counters start)
 
 #define CONVERSIONS	2000
 
-static uint64_t guest_faults(struct vm *vm)
-{
-	uint64_t sum = 0;
-
-	for (int i = 0; i < vm->nr_vcpus; i++)
-		sum += kvm_stat(vm->vcpus[i].fd, "pf_taken");
-	return sum;
-}
-
 /* The guest has shared a page with the host: read it, and answer. */
 static uint32_t exchange(struct vm *vm, uint64_t at)
 {
@@ -539,7 +521,7 @@ static uint32_t guest_asks(struct vm *vm, unsigned int nr, uint64_t a, uint64_t 
 	case HC_LINUX_CONVERTING:
 		step(12, "It converts pages of its memory, one by one");
 		pages = kvm_stat(vm->fd, "pages_1g");
-		faults = guest_faults(vm);
+		faults = vm_faults(vm);
 		before = vm->conversions;
 		fact(pages == 1 && !kvm_stat(vm->fd, "pages_4k"),
 		     "KVM maps it by %lu page of 1 GiB", pages);
@@ -549,8 +531,8 @@ static uint32_t guest_asks(struct vm *vm, unsigned int nr, uint64_t a, uint64_t 
 		     vm->conversions - before);
 		fact(kvm_stat(vm->fd, "pages_1g") == pages && !kvm_stat(vm->fd, "pages_4k"),
 		     "the guest is still mapped by %lu page of 1 GiB", pages);
-		fact(guest_faults(vm) == faults, "nested page faults meanwhile: %lu",
-		     guest_faults(vm) - faults);
+		fact(vm_faults(vm) == faults, "nested page faults meanwhile: %lu",
+		     vm_faults(vm) - faults);
 		return 0;
 	case HC_LINUX_DONE:
 		fact(!a, "the guest's own checks that failed: %lu", a);

@@ -339,7 +339,7 @@ uint64_t pfn_of(const void *p)
 	return entry & ((1ULL << 55) - 1);
 }
 
-long read_kcore(enum kcore_address kind, uint64_t address, void *buf, size_t size)
+long read_kcore(uint64_t address, void *buf, size_t size)
 {
 	int kcore = open("/proc/kcore", O_RDONLY);
 	Elf64_Ehdr eh;
@@ -349,14 +349,11 @@ long read_kcore(enum kcore_address kind, uint64_t address, void *buf, size_t siz
 	EXPECT(kcore >= 0);
 	EXPECT_EQ(pread(kcore, &eh, sizeof(eh), 0), (long)sizeof(eh));
 	for (int i = 0; i < eh.e_phnum; i++) {
-		uint64_t start;
-
 		EXPECT_EQ(pread(kcore, &ph, sizeof(ph), eh.e_phoff + i * sizeof(ph)),
 			  (long)sizeof(ph));
-		start = kind == KCORE_VIRTUAL ? ph.p_vaddr : ph.p_paddr;
-		if (ph.p_type == PT_LOAD && address >= start &&
-		    address < start + ph.p_memsz)
-			n = pread(kcore, buf, size, ph.p_offset + address - start);
+		if (ph.p_type == PT_LOAD && address >= ph.p_paddr &&
+		    address < ph.p_paddr + ph.p_memsz)
+			n = pread(kcore, buf, size, ph.p_offset + address - ph.p_paddr);
 	}
 	close(kcore);
 	return n;
@@ -503,4 +500,24 @@ long pool(size_t block, const char *key)
 bool debug_kernel(void)
 {
 	return !access("/sys/kernel/debug/kmemleak", F_OK);
+}
+
+int module_load(const char *name, const char *args)
+{
+	char path[64];
+	int fd, ret, err;
+
+	snprintf(path, sizeof(path), "/lib/%s.ko", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	EXPECT(fd >= 0);
+	ret = syscall(__NR_finit_module, fd, args, 0);
+	err = errno;
+	close(fd);
+	errno = err;
+	return ret;
+}
+
+int module_unload(const char *name)
+{
+	return syscall(__NR_delete_module, name, O_NONBLOCK);
 }

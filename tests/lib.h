@@ -100,9 +100,8 @@ bool mapped_by_pmd(const void *p);
  */
 int direct_map_shift(uint64_t pfn);
 
-/* The kernel's memory by /proc/kcore; returns what pread() did, or -1. */
-enum kcore_address { KCORE_VIRTUAL, KCORE_PHYSICAL };
-long read_kcore(enum kcore_address kind, uint64_t address, void *buf, size_t size);
+/* Physical memory as the kernel reads it; returns what pread() did, or -1. */
+long read_kcore(uint64_t address, void *buf, size_t size);
 
 /* Holding references */
 struct pin {
@@ -120,6 +119,10 @@ bool faults_fired(void);	/* disarm; true if one was made to fail */
 
 /* A memory error in a page frame (poison.c). */
 void poison(uint64_t pfn);
+
+/* Modules, which lie in /lib */
+int module_load(const char *name, const char *args);
+int module_unload(const char *name);
 
 /* Files of the kernel */
 long read_long(const char *path);

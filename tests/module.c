@@ -7,37 +7,20 @@
 
 #include "lib.h"
 
-static int unload(const char *name)
-{
-	return syscall(__NR_delete_module, name, O_NONBLOCK);
-}
-
-static int load(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), ret, err;
-
-	EXPECT(fd >= 0);
-	ret = syscall(__NR_finit_module, fd, "", 0);
-	err = errno;
-	close(fd);
-	errno = err;
-	return ret;
-}
-
 TEST(unload_refused_while_in_use)
 {
 	int device, fd;
 	char *p;
 
 	device = gmem_device();
-	EXPECT_ERR(unload("gmemfd"), EAGAIN);
+	EXPECT_ERR(module_unload("gmemfd"), EAGAIN);
 	close(device);
 	fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
-	EXPECT_ERR(unload("gmemfd"), EAGAIN);
+	EXPECT_ERR(module_unload("gmemfd"), EAGAIN);
 	p = gmem_map(fd, 0, 2 * MB);
 	p[0] = 1;
 	close(fd);
-	EXPECT_ERR(unload("gmemfd"), EAGAIN);
+	EXPECT_ERR(module_unload("gmemfd"), EAGAIN);
 	munmap(p, 2 * MB);
 }
 
@@ -54,7 +37,7 @@ TEST(unload_refused_while_path_is_open)
 	path_fd = open(path, O_PATH);
 	EXPECT(path_fd >= 0);
 	close(fd);
-	EXPECT_ERR(unload("gmemfd"), EAGAIN);
+	EXPECT_ERR(module_unload("gmemfd"), EAGAIN);
 	EXPECT_EQ(fstat(path_fd, &st), 0);
 	EXPECT_EQ(st.st_size, 2 * MB);
 	close(path_fd);
@@ -69,9 +52,9 @@ TEST(unload_and_load_again)
 		EXPECT_EQ(gmem_allocate(fd, 0, 2 * MB), 0);
 		EXPECT_EQ(gmem_convert(fd, 0, PAGE, false), 0);
 		close(fd);
-		EXPECT_EQ(unload("gmemfd"), 0);
+		EXPECT_EQ(module_unload("gmemfd"), 0);
 		EXPECT(access("/dev/gmemfd", F_OK));
-		EXPECT_EQ(load("/lib/gmemfd.ko"), 0);
+		EXPECT_EQ(module_load("gmemfd", ""), 0);
 	}
 }
 

@@ -238,7 +238,7 @@ TEST(private_not_in_core_dump)
 /* A page frame by way of the kernel's memory as a file; false if not there. */
 static bool read_frame(uint64_t frame, char *buf)
 {
-	return read_kcore(KCORE_PHYSICAL, frame * PAGE, buf, PAGE) == (long)PAGE;
+	return read_kcore(frame * PAGE, buf, PAGE) == (long)PAGE;
 }
 
 TEST(private_by_kcore)

@@ -2,7 +2,6 @@
 /* Memslots and files: what may be bound to what, and who may go first. */
 #define _GNU_SOURCE
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "vmm.h"
 
@@ -12,11 +11,6 @@ static int create_vm(int kvm, unsigned long type)
 
 	EXPECT(vm >= 0);
 	return vm;
-}
-
-static int unload(const char *name)
-{
-	return syscall(__NR_delete_module, name, O_NONBLOCK);
 }
 
 TEST(kvm_bind_bad_input)
@@ -256,29 +250,12 @@ TEST(kvm_unload_refused_while_bound)
 
 	EXPECT_EQ(vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, gmem, 0), 0);
 	close(kvm);
-	EXPECT_ERR(unload("gmemfd"), EAGAIN);
-	EXPECT_ERR(unload("kvm_amd"), EAGAIN);
-	EXPECT_ERR(unload("kvm"), EWOULDBLOCK);
+	EXPECT_ERR(module_unload("gmemfd"), EAGAIN);
+	EXPECT_ERR(module_unload("kvm_amd"), EAGAIN);
+	EXPECT_ERR(module_unload("kvm"), EWOULDBLOCK);
 	close(gmem);
-	EXPECT_ERR(unload("kvm_amd"), EAGAIN);
+	EXPECT_ERR(module_unload("kvm_amd"), EAGAIN);
 	close(vm);
-}
-
-static void load_with(const char *name, const char *args)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/lib/%s.ko", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	EXPECT(fd >= 0);
-	EXPECT_EQ(syscall(__NR_finit_module, fd, args, 0), 0);
-	close(fd);
-}
-
-static void load(const char *name)
-{
-	load_with(name, "");
 }
 
 static void one_guest(void)
@@ -298,20 +275,20 @@ TEST(kvm_load_in_any_order)
 	close(kvm_device());
 	test_loads_modules();
 	one_guest();
-	EXPECT_EQ(unload("gmemfd"), 0);		/* gmemfd anew, under KVM */
-	load("gmemfd");
+	EXPECT_EQ(module_unload("gmemfd"), 0);		/* gmemfd anew, under KVM */
+	EXPECT_EQ(module_load("gmemfd", ""), 0);
 	one_guest();
-	EXPECT_EQ(unload("kvm_amd"), 0);	/* KVM anew, under gmemfd */
-	EXPECT_EQ(unload("kvm"), 0);
-	load("kvm");
-	load("kvm-amd");
+	EXPECT_EQ(module_unload("kvm_amd"), 0);	/* KVM anew, under gmemfd */
+	EXPECT_EQ(module_unload("kvm"), 0);
+	EXPECT_EQ(module_load("kvm", ""), 0);
+	EXPECT_EQ(module_load("kvm-amd", ""), 0);
 	one_guest();
-	EXPECT_EQ(unload("kvm_amd"), 0);	/* gmemfd without KVM */
-	EXPECT_EQ(unload("kvm"), 0);
-	EXPECT_EQ(unload("gmemfd"), 0);
-	load("gmemfd");
-	load("kvm");
-	load("kvm-amd");
+	EXPECT_EQ(module_unload("kvm_amd"), 0);	/* gmemfd without KVM */
+	EXPECT_EQ(module_unload("kvm"), 0);
+	EXPECT_EQ(module_unload("gmemfd"), 0);
+	EXPECT_EQ(module_load("gmemfd", ""), 0);
+	EXPECT_EQ(module_load("kvm", ""), 0);
+	EXPECT_EQ(module_load("kvm-amd", ""), 0);
 	one_guest();
 }
 
@@ -330,8 +307,8 @@ TEST(kvm_shadow_paging)
 
 	close(kvm_device());
 	test_loads_modules();
-	EXPECT_EQ(unload("kvm_amd"), 0);
-	load_with("kvm-amd", "npt=0");
+	EXPECT_EQ(module_unload("kvm_amd"), 0);
+	EXPECT_EQ(module_load("kvm-amd", "npt=0"), 0);
 	other = mmap(NULL, 4 * MB, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	EXPECT(other != MAP_FAILED);
@@ -359,8 +336,8 @@ TEST(kvm_shadow_paging)
 	vm_destroy(&vm);
 	close(gmem);
 	munmap(other, 4 * MB);
-	EXPECT_EQ(unload("kvm_amd"), 0);
-	load("kvm-amd");
+	EXPECT_EQ(module_unload("kvm_amd"), 0);
+	EXPECT_EQ(module_load("kvm-amd", ""), 0);
 }
 
 /* Any allocation of binding fails once: an error, and nothing has happened. */

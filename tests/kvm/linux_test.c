@@ -11,15 +11,6 @@ struct guest_report {
 	uint64_t mapped_after, small_after, faults_after;
 };
 
-static uint64_t all_faults(struct vm *vm)
-{
-	uint64_t sum = 0;
-
-	for (int i = 0; i < vm->nr_vcpus; i++)
-		sum += kvm_stat(vm->vcpus[i].fd, "pf_taken");
-	return sum;
-}
-
 static uint32_t linux_hypercall(struct vm *vm, unsigned int nr, uint64_t a,
 				uint64_t b, uint64_t c)
 {
@@ -39,12 +30,12 @@ static uint32_t linux_hypercall(struct vm *vm, unsigned int nr, uint64_t a,
 	case HC_LINUX_CONVERTING:
 		report->mapped = kvm_stat(vm->fd, report->stat);
 		report->small = kvm_stat(vm->fd, "pages_4k");
-		report->faults = all_faults(vm);
+		report->faults = vm_faults(vm);
 		return 0;
 	case HC_LINUX_CONVERTED:
 		report->mapped_after = kvm_stat(vm->fd, report->stat);
 		report->small_after = kvm_stat(vm->fd, "pages_4k");
-		report->faults_after = all_faults(vm);
+		report->faults_after = vm_faults(vm);
 		return 0;
 	case HC_LINUX_DONE:
 		report->done = true;

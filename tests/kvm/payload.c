@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include <signal.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "vmm.h"
 
@@ -299,17 +298,24 @@ TEST(kvm_hammer_conversions)
 	close(gmem);
 }
 
+/* A VM whose two CPUs touch all of its memory, and do not stop. */
+static void vm_touching(struct vm *vm, int gmem, size_t size)
+{
+	vm_create(vm, gmem, size, 2);
+	for (int i = 0; i < 2; i++) {
+		vcpu_prepare(&vm->vcpus[i], guest_touch_forever, 2 * MB,
+			     size - 2 * MB, i + 1);
+		vcpu_start(&vm->vcpus[i]);
+	}
+}
+
 /* Punching from under running CPUs: old contents or zeros, and no crash. */
 TEST(kvm_punch_while_running)
 {
 	int gmem = gmem_create(8 * MB, 2 * MB, 0);
 	struct vm vm;
 
-	vm_create(&vm, gmem, 8 * MB, 2);
-	for (int i = 0; i < 2; i++) {
-		vcpu_prepare(&vm.vcpus[i], guest_touch_forever, 2 * MB, 6 * MB, i + 1);
-		vcpu_start(&vm.vcpus[i]);
-	}
+	vm_touching(&vm, gmem, 8 * MB);
 	for (int i = 0; i < (debug_kernel() ? 100 : 500); i++) {
 		EXPECT_EQ(gmem_punch(gmem, 2 * MB + i % 3 * 2 * MB, 2 * MB), 0);
 		EXPECT_EQ(gmem_punch(gmem, 2 * MB + i % 1536 * PAGE, PAGE), 0);
@@ -337,12 +343,7 @@ TEST(kvm_vmm_killed)
 			int gmem = gmem_create(16 * MB, 2 * MB, 0);
 			struct vm vm;
 
-			vm_create(&vm, gmem, 16 * MB, 2);
-			for (int n = 0; n < 2; n++) {
-				vcpu_prepare(&vm.vcpus[n], guest_touch_forever,
-					     2 * MB, 14 * MB, n + 1);
-				vcpu_start(&vm.vcpus[n]);
-			}
+			vm_touching(&vm, gmem, 16 * MB);
 			for (unsigned int n = 0;; n++)
 				gmem_punch(gmem, 2 * MB + n % 7 * 2 * MB, 2 * MB);
 		}
@@ -440,11 +441,7 @@ TEST(kvm_file_closed_while_running)
 		int gmem = gmem_create(8 * MB, 2 * MB, 0);
 		struct vm vm;
 
-		vm_create(&vm, gmem, 8 * MB, 2);
-		for (int n = 0; n < 2; n++) {
-			vcpu_prepare(&vm.vcpus[n], guest_touch_forever, 2 * MB, 6 * MB, n + 1);
-			vcpu_start(&vm.vcpus[n]);
-		}
+		vm_touching(&vm, gmem, 8 * MB);
 		usleep(i * 1000);
 		vm.stopping = true;	/* that the guest stops is no failure now */
 		vm.gmem = -1;

@@ -304,3 +304,12 @@ uint64_t kvm_stat(int fd, const char *name)
 		FAIL("no KVM statistic %s", name);
 	return value;
 }
+
+uint64_t vm_faults(struct vm *vm)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < vm->nr_vcpus; i++)
+		sum += kvm_stat(vm->vcpus[i].fd, "pf_taken");
+	return sum;
+}

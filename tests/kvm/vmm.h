@@ -16,12 +16,6 @@
 #ifndef KVM_MEM_GUEST_MEMFD
 #define KVM_MEM_GUEST_MEMFD	(1UL << 2)
 #define KVM_EXIT_MEMORY_FAULT	39
-#define KVM_CREATE_GUEST_MEMFD	_IOWR(KVMIO, 0xd4, struct kvm_create_guest_memfd)
-struct kvm_create_guest_memfd {
-	__u64 size;
-	__u64 flags;
-	__u64 reserved[6];
-};
 #endif
 
 /* struct kvm_userspace_memory_region2, whether the headers have it or not */
@@ -104,6 +98,7 @@ void vcpu_join(struct vcpu *vcpu);
 
 /* KVM's statistics, of a VM or of a CPU, by name. */
 uint64_t kvm_stat(int fd, const char *name);
+uint64_t vm_faults(struct vm *vm);	/* nested page faults of all CPUs */
 
 /* Make all CPUs leave the guest for good. */
 void vm_stop(struct vm *vm);
