@@ -4,197 +4,386 @@
  * when it does; then the state is set and the folios follow it.
  */
 #include <linux/fs.h>
+#include <linux/hrtimer.h>
 #include <linux/mm.h>
+#include <linux/sched/signal.h>
 
 #include "gmemfd.h"
 
 /* How long a conversion waits for a reference to turn out to be transient. */
 #define GMEM_CONVERT_TRIES	20
 
-/* Unfreeze what gmem_freeze_span() froze before page @failed of the span. */
-static void gmem_unfreeze_span(const struct gmem_span *span, unsigned long failed)
-{
-	unsigned long i, next;
-	struct folio *folio;
+/* How often one that waits for references looks at them. */
+#define GMEM_WAIT_MIN_NS	(50 * NSEC_PER_USEC)
+#define GMEM_WAIT_MAX_NS	(10 * NSEC_PER_MSEC)
 
-	for (i = span->lo;
-	     (folio = gmem_next_shared_folio(span->block, &i, &next, failed));
-	     i = next)
-		folio_ref_unfreeze(folio, 1);
+/**
+ * struct gmem_walk - a way through all spans of all ranges of a conversion
+ * @range: where it is
+ * @end: behind the last range
+ * @span: where in @range; no block before the start
+ * @pos: first page of @span in the file
+ * @private: what @range converts to
+ */
+struct gmem_walk {
+	const struct gmemfd_convert_range *range, *end;
+	struct gmem_span span;
+	pgoff_t pos;
+	bool private;
+};
+
+static bool gmem_walk_next(struct gmem_inode *gi, struct gmem_walk *walk)
+{
+	pgoff_t last;
+
+	if (walk->span.block) {
+		walk->pos += walk->span.hi - walk->span.lo;
+		last = (walk->range->offset + walk->range->size) >> PAGE_SHIFT;
+		if (walk->pos == last) {
+			walk->range++;
+			walk->span.block = NULL;
+		}
+	}
+	if (walk->range == walk->end)
+		return false;
+	if (!walk->span.block)
+		walk->pos = walk->range->offset >> PAGE_SHIFT;
+	last = (walk->range->offset + walk->range->size) >> PAGE_SHIFT;
+	walk->span = gmem_span(gi, walk->pos, last);
+	walk->private = walk->range->attributes & GMEMFD_ATTRIBUTE_PRIVATE;
+	return true;
 }
 
-/* Freeze the span's shared folios; on failure *@failed is the page to blame. */
-static int gmem_freeze_span(struct gmem_inode *gi, const struct gmem_span *span,
-			    unsigned long *failed)
-{
-	unsigned long i, next;
-	struct folio *folio;
+#define for_each_converted(walk, gi, ranges, nr)			\
+	for (walk = (struct gmem_walk) { .range = (ranges), .end = (ranges) + (nr) }; \
+	     gmem_walk_next(gi, &walk);)
 
-	gmem_unmap(gi, span->block, span->lo, span->hi);
-	for (i = span->lo;
-	     (folio = gmem_next_shared_folio(span->block, &i, &next, span->hi));
-	     i = next) {
-		if (!gmem_folio_freeze(gi, span->block, folio,
-				       GMEM_CONVERT_TRIES)) {
-			gmem_unfreeze_span(span, i);
-			*failed = i;
-			return -EAGAIN;
+/* Ranges can share blocks: each is locked, and unlocked, once. */
+static void gmem_unlock_ranges(struct gmem_inode *gi,
+			       const struct gmemfd_convert_range *ranges,
+			       unsigned int nr, const struct gmem_block *last)
+{
+	struct gmem_block *done = NULL;
+	struct gmem_walk walk;
+
+	for_each_converted(walk, gi, ranges, nr) {
+		if (walk.span.block > last)
+			break;
+		if (walk.span.block != done)
+			up_write(&walk.span.block->lock);
+		done = walk.span.block;
+	}
+	lock_map_release(&gi->lock_map);
+}
+
+static int gmem_lock_ranges(struct gmem_inode *gi,
+			    const struct gmemfd_convert_range *ranges,
+			    unsigned int nr)
+{
+	struct gmem_block *done = NULL;
+	struct gmem_walk walk;
+
+	lock_map_acquire(&gi->lock_map);
+	for_each_converted(walk, gi, ranges, nr) {
+		if (walk.span.block == done)
+			continue;
+		if (down_write_killable(&walk.span.block->lock)) {
+			gmem_unlock_ranges(gi, ranges, nr, done);
+			return -EINTR;
+		}
+		done = walk.span.block;
+	}
+	return 0;
+}
+
+/* All that may fail, and needs no undoing. */
+static int gmem_prepare(struct gmem_inode *gi,
+			const struct gmemfd_convert_range *ranges, unsigned int nr)
+{
+	struct gmem_walk walk;
+	int err;
+
+	for_each_converted(walk, gi, ranges, nr) {
+		struct gmem_span *span = &walk.span;
+
+		err = gmem_state_reserve(&span->block->state, gmem_block_pages(gi),
+					 span->lo, span->hi, walk.private);
+		if (!err && !walk.private && span->block->memory)
+			err = gmem_memory_break(span->block->memory);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/*
+ * The first page of the span that is not in a folio before page @done of the
+ * file: one folio can be in several ranges.
+ */
+static unsigned long gmem_behind(struct gmem_inode *gi, const struct gmem_span *span,
+				 pgoff_t done)
+{
+	pgoff_t start = gmem_pgoff(gi, span->block, 0);
+
+	return done > start ? max(span->lo, done - start) : span->lo;
+}
+
+/* Unfreeze what gmem_freeze() froze, up to page @frozen of the file. */
+static void gmem_unfreeze(struct gmem_inode *gi,
+			  const struct gmemfd_convert_range *ranges,
+			  unsigned int nr, pgoff_t frozen)
+{
+	struct gmem_walk walk;
+	struct folio *folio;
+	pgoff_t done = 0;
+
+	for_each_converted(walk, gi, ranges, nr) {
+		struct gmem_span *span = &walk.span;
+		unsigned long i = gmem_behind(gi, span, done), next;
+
+		if (walk.pos >= frozen)
+			break;
+		if (!walk.private || !span->block->memory)
+			continue;
+		for (; (folio = gmem_next_shared_folio(span->block, &i, &next, span->hi));
+		     i = next) {
+			if (gmem_pgoff(gi, span->block, i) >= frozen)
+				return;
+			folio_ref_unfreeze(folio, 1);
+			done = gmem_pgoff(gi, span->block, next);
+		}
+	}
+}
+
+/* Freeze all that becomes private; with -EAGAIN *@busy is the page to blame. */
+static int gmem_freeze(struct gmem_inode *gi,
+		       const struct gmemfd_convert_range *ranges, unsigned int nr,
+		       pgoff_t *busy)
+{
+	struct gmem_walk walk;
+	struct folio *folio;
+	pgoff_t done = 0;
+
+	for_each_converted(walk, gi, ranges, nr) {
+		struct gmem_span *span = &walk.span;
+		unsigned long i = gmem_behind(gi, span, done), next;
+
+		if (!walk.private || !span->block->memory)
+			continue;
+		gmem_unmap(gi, span->block, span->lo, span->hi);
+		for (; (folio = gmem_next_shared_folio(span->block, &i, &next, span->hi));
+		     i = next) {
+			if (!gmem_folio_freeze(gi, span->block, folio,
+					       GMEM_CONVERT_TRIES)) {
+				*busy = gmem_pgoff(gi, span->block, i);
+				gmem_unfreeze(gi, ranges, nr, *busy);
+				return -EAGAIN;
+			}
+			done = gmem_pgoff(gi, span->block, next);
 		}
 	}
 	return 0;
 }
 
-/* All that may fail, and needs no undoing, for a span. */
-static int gmem_prepare_span(struct gmem_inode *gi, const struct gmem_span *span,
-			     bool private)
-{
-	struct gmem_block *block = span->block;
-	int err;
-
-	err = gmem_state_reserve(&block->state, gmem_block_pages(gi),
-				 span->lo, span->hi, private);
-	if (!err && !private && block->memory)
-		err = gmem_memory_break(block->memory);
-	return err;
-}
-
-static void gmem_undo_span(struct gmem_inode *gi, const struct gmem_span *span,
-			   bool private)
-{
-	if (!span->block->memory)
-		return;
-	if (gmem_off_direct_map(gi)) {
-		WARN_ON_ONCE(gmem_direct_map_runs(span->block, true, !private,
-						  span->lo, span->hi, !private));
-		if (!private)
-			gmem_direct_map_flush(span->block->memory->loan.page +
-					      span->lo, span->hi - span->lo);
-	}
-	if (private)
-		gmem_unfreeze_span(span, span->hi);
-}
-
-/* Freeze and take out of the direct map, or put back into it; or neither. */
-static int gmem_do_span(struct gmem_inode *gi, const struct gmem_span *span,
-			bool private, pgoff_t *busy)
-{
-	unsigned long failed;
-	int err = 0;
-
-	if (!span->block->memory)
-		return 0;
-	if (private) {
-		err = gmem_freeze_span(gi, span, &failed);
-		if (err) {
-			*busy = gmem_pgoff(gi, span->block, failed);
-			return err;
-		}
-	}
-	if (gmem_off_direct_map(gi)) {
-		err = gmem_direct_map_runs(span->block, true, !private,
-					   span->lo, span->hi, private);
-		if (err && private)
-			gmem_unfreeze_span(span, span->hi);
-	}
-	return err;
-}
-
-/* The state is about to change: publish it.  Cannot fail. */
-static void gmem_finish_span(struct gmem_inode *gi, const struct gmem_span *span,
-			     bool private)
-{
-	struct gmem_block *block = span->block;
-
-	gmem_state_set(&block->state, gmem_block_pages(gi), span->lo, span->hi,
-		       private);
-	if (!block->memory)
-		return;
-	if (block->memory->broken)
-		gmem_shape(gi, block, span->lo, span->hi);
-	if (!private && gmem_off_direct_map(gi)) {
-		unsigned long lo = round_down(span->lo, GMEM_REGION_PAGES);
-		unsigned long hi = round_up(span->hi, GMEM_REGION_PAGES);
-
-		/* Worth a try where a whole region is shared now. */
-		if (hi - lo > 2 * GMEM_REGION_PAGES ||
-		    gmem_state_folio_order(&block->state, lo) ||
-		    gmem_state_folio_order(&block->state, hi - 1))
-			gmem_direct_map_heal(block->memory->loan.page + lo,
-					     hi - lo);
-	}
-}
-
 /* One flush for all pages that left the direct map. */
-static void gmem_flush_range(struct gmem_inode *gi, pgoff_t first, pgoff_t last)
+static void gmem_flush_ranges(struct gmem_inode *gi,
+			      const struct gmemfd_convert_range *ranges,
+			      unsigned int nr)
 {
 	unsigned long lo = ULONG_MAX, hi = 0;
-	struct gmem_span span;
+	struct gmem_walk walk;
 
-	for_each_span(span, gi, pos, first, last) {
+	for_each_converted(walk, gi, ranges, nr) {
 		unsigned long pfn;
 
-		if (!span.block->memory)
+		if (!walk.private || !walk.span.block->memory)
 			continue;
-		pfn = page_to_pfn(span.block->memory->loan.page);
-		lo = min(lo, pfn + span.lo);
-		hi = max(hi, pfn + span.hi);
+		pfn = page_to_pfn(walk.span.block->memory->loan.page);
+		lo = min(lo, pfn + walk.span.lo);
+		hi = max(hi, pfn + walk.span.hi);
 	}
 	if (lo < hi)
 		gmem_direct_map_flush(pfn_to_page(lo), hi - lo);
 }
 
-/**
- * gmem_convert - set the state of a range of pages
- * @gi: the file
- * @first: first page
- * @last: first page behind the range
- * @private: to what
- * @busy: out, with -EAGAIN: the first page somebody holds a reference to
- *
- * Return: 0 or the errors in the description of struct gmemfd_convert.
- */
-int gmem_convert(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
-		 bool private, pgoff_t *busy)
+static void gmem_undo_direct_map(struct gmem_inode *gi,
+				 const struct gmemfd_convert_range *ranges,
+				 unsigned int nr, pgoff_t failed)
 {
-	struct gmem_span span;
-	pgoff_t done;
+	struct gmem_walk walk;
+
+	for_each_converted(walk, gi, ranges, nr) {
+		struct gmem_span *span = &walk.span;
+
+		if (walk.pos == failed)
+			break;
+		if (!span->block->memory)
+			continue;
+		WARN_ON_ONCE(gmem_direct_map_runs(span->block, true, !walk.private,
+						  span->lo, span->hi, !walk.private));
+		if (!walk.private)
+			gmem_direct_map_flush(span->block->memory->loan.page +
+					      span->lo, span->hi - span->lo);
+	}
+}
+
+/* Out of the direct map with what becomes private, into it with the rest. */
+static int gmem_change_direct_map(struct gmem_inode *gi,
+				  const struct gmemfd_convert_range *ranges,
+				  unsigned int nr)
+{
+	struct gmem_walk walk;
+	int err = 0;
+
+	if (!gmem_off_direct_map(gi))
+		return 0;
+	gmem_direct_map_begin();
+	for_each_converted(walk, gi, ranges, nr) {
+		if (!walk.span.block->memory)
+			continue;
+		err = gmem_direct_map_runs(walk.span.block, true, !walk.private,
+					   walk.span.lo, walk.span.hi, walk.private);
+		if (err) {
+			gmem_undo_direct_map(gi, ranges, nr, walk.pos);
+			break;
+		}
+	}
+	gmem_direct_map_end();
+	if (!err)
+		gmem_flush_ranges(gi, ranges, nr);
+	return err;
+}
+
+static void gmem_heal_span(const struct gmem_span *span)
+{
+	unsigned long lo = round_down(span->lo, GMEM_REGION_PAGES);
+	unsigned long hi = round_up(span->hi, GMEM_REGION_PAGES);
+	struct gmem_block *block = span->block;
+
+	/* Worth a try where a whole region is shared now. */
+	if (hi - lo > 2 * GMEM_REGION_PAGES ||
+	    gmem_state_folio_order(&block->state, lo) ||
+	    gmem_state_folio_order(&block->state, hi - 1))
+		gmem_direct_map_heal(block->memory->loan.page + lo, hi - lo);
+}
+
+/* Publish the new states, and have the folios follow.  Cannot fail. */
+static void gmem_finish(struct gmem_inode *gi,
+			const struct gmemfd_convert_range *ranges, unsigned int nr)
+{
+	struct gmem_walk walk;
+
+	for_each_converted(walk, gi, ranges, nr)
+		gmem_state_set(&walk.span.block->state, gmem_block_pages(gi),
+			       walk.span.lo, walk.span.hi, walk.private);
+	for_each_converted(walk, gi, ranges, nr) {
+		struct gmem_memory *memory = walk.span.block->memory;
+
+		if (!memory)
+			continue;
+		if (memory->broken)
+			gmem_shape(gi, walk.span.block, walk.span.lo, walk.span.hi);
+		if (!walk.private && gmem_off_direct_map(gi))
+			gmem_heal_span(&walk.span);
+	}
+}
+
+/* Set the states of all ranges, or fail and change nothing. */
+static int gmem_try_convert(struct gmem_inode *gi,
+			    const struct gmemfd_convert_range *ranges,
+			    unsigned int nr, pgoff_t *busy)
+{
+	struct gmem_walk walk;
 	int err;
 
-	err = gmem_lock_blocks(gi, first, last);
+	err = gmem_lock_ranges(gi, ranges, nr);
 	if (err)
 		return err;
 
-	for_each_span(span, gi, pos, first, last) {
-		err = gmem_prepare_span(gi, &span, private);
-		if (err)
-			goto out;
-	}
-
-	/* Undoing a conversion to private needs no splitting. */
-	if (!private)
-		gmem_direct_map_begin();
-	for_each_span(span, gi, pos, first, last) {
-		done = pos;
-		err = gmem_do_span(gi, &span, private, busy);
-		if (err)
-			break;
-	}
-	if (err) {
-		for_each_span(span, gi, pos, first, done)
-			gmem_undo_span(gi, &span, private);
-	}
-	if (!private)
-		gmem_direct_map_end();
+	err = gmem_prepare(gi, ranges, nr);
 	if (err)
 		goto out;
-
-	if (private && gmem_off_direct_map(gi))
-		gmem_flush_range(gi, first, last);
-	for_each_span(span, gi, pos, first, last)
-		gmem_finish_span(gi, &span, private);
+	err = gmem_freeze(gi, ranges, nr, busy);
+	if (err)
+		goto out;
+	err = gmem_change_direct_map(gi, ranges, nr);
+	if (err) {
+		gmem_unfreeze(gi, ranges, nr, ULONG_MAX);
+		goto out;
+	}
+	gmem_finish(gi, ranges, nr);
 out:
-	for_each_span(span, gi, pos, first, last)
-		gmem_state_trim(&span.block->state);
-	gmem_unlock_blocks(gi, first, last);
+	for_each_converted(walk, gi, ranges, nr)
+		gmem_state_trim(&walk.span.block->state);
+	gmem_unlock_ranges(gi, ranges, nr, gi->blocks + gi->nr_blocks);
+	return err;
+}
+
+/* Does anybody but the file, and page tables, hold the folio of a page? */
+static bool gmem_referenced(struct gmem_inode *gi, pgoff_t index)
+{
+	struct gmem_span span = gmem_span(gi, index, index + 1);
+	struct gmem_memory *memory;
+	bool referenced = false;
+
+	gmem_lock_block_shared(gi, span.block);
+	memory = span.block->memory;
+	if (memory && !gmem_state_private(&span.block->state, span.lo)) {
+		struct folio *folio = page_folio(memory->loan.page + span.lo);
+
+		referenced = folio_ref_count(folio) > 1 + folio_mapcount(folio);
+	}
+	gmem_unlock_block_shared(gi, span.block);
+	return referenced;
+}
+
+/*
+ * Sleep until nobody holds page @index.  Whoever drops a reference that is not
+ * the last tells nobody, so this looks, less and less often, and without
+ * unmapping anything from those who use the page.
+ */
+static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
+				  ktime_t deadline)
+{
+	ktime_t delay = GMEM_WAIT_MIN_NS;
+
+	do {
+		ktime_t now = ktime_get(), until = min(now + delay, deadline);
+
+		if (now >= deadline)
+			return -ETIMEDOUT;
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (!signal_pending(current))
+			schedule_hrtimeout_range(&until, delay / 4, HRTIMER_MODE_ABS);
+		__set_current_state(TASK_RUNNING);
+		if (signal_pending(current))
+			return -EINTR;
+		delay = min(2 * delay, GMEM_WAIT_MAX_NS);
+	} while (gmem_referenced(gi, index));
+	return 0;
+}
+
+/**
+ * gmem_convert - set the states of ranges of pages, of all or of none
+ * @gi: the file
+ * @ranges: checked, in ascending order, disjoint
+ * @nr: how many
+ * @deadline: how long to wait for references to go; NULL for not
+ * @busy: out, with -EAGAIN, with -ETIMEDOUT, and with -EINTR if it is set: the
+ *	first page somebody holds a reference to
+ *
+ * Return: 0 or the errors in the description of struct gmemfd_convert.
+ */
+int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy)
+{
+	int err;
+
+	do {
+		err = gmem_try_convert(gi, ranges, nr, busy);
+		if (err != -EAGAIN || !deadline)
+			return err;
+		err = gmem_wait_unreferenced(gi, *busy, *deadline);
+	} while (!err);
 	return err;
 }

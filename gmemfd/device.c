@@ -10,7 +10,8 @@
 #include "gmemfd.h"
 
 #define GMEMFD_CREATE_FLAGS	(GMEMFD_CREATE_INIT_SHARED |	\
-				 GMEMFD_CREATE_KEEP_DIRECT_MAP)
+				 GMEMFD_CREATE_KEEP_DIRECT_MAP |	\
+				 GMEMFD_CREATE_SMALL_SHARED)
 
 static u64 gmem_block_sizes __ro_after_init;
 
@@ -56,7 +57,7 @@ static int gmem_ioctl_create(void __user *argp)
 
 	if (copy_from_user(&args, argp, sizeof(args)))
 		return -EFAULT;
-	if (args.flags & ~GMEMFD_CREATE_FLAGS ||
+	if (args.flags & ~GMEMFD_CREATE_FLAGS || args.node || args.reserved0 ||
 	    memchr_inv(args.reserved, 0, sizeof(args.reserved)))
 		return -EINVAL;
 	if (!is_power_of_2(args.block_size) ||

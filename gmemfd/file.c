@@ -11,6 +11,8 @@
 #include <linux/pseudo_fs.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 
 #include "gmemfd.h"
@@ -175,10 +177,11 @@ int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
 }
 
 /* A fault on page @i maps no more than its folio: which pages may that be? */
-static void gmem_fault_range(const struct gmem_block *block, unsigned long i,
+static void gmem_fault_range(const struct gmem_inode *gi,
+			     const struct gmem_block *block, unsigned long i,
 			     unsigned long *lo, unsigned long *hi)
 {
-	unsigned long nr = 1UL << gmem_state_folio_order(&block->state, i);
+	unsigned long nr = 1UL << gmem_folio_order(gi, block, i);
 
 	*lo = round_down(i, nr);
 	*hi = *lo + nr;
@@ -205,14 +208,14 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 			ret = VM_FAULT_SIGBUS;
 			goto out;
 		}
-		gmem_fault_range(block, i, &lo, &hi);
+		gmem_fault_range(gi, block, i, &lo, &hi);
 		if (gmem_touched(block, lo, hi))
 			break;
 		up_read(&block->lock);
 		down_write(&block->lock);
 		err = 0;
 		if (!gmem_state_private(&block->state, i)) {
-			gmem_fault_range(block, i, &lo, &hi);
+			gmem_fault_range(gi, block, i, &lo, &hi);
 			err = gmem_touch(gi, block, lo, hi);
 		}
 		/* Not downgrade_write(): lockdep would not know the lock. */
@@ -339,26 +342,99 @@ static long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t le
 
 /* ioctls */
 
+static int gmem_compare_ranges(const void *a, const void *b)
+{
+	const struct gmemfd_convert_range *ra = a, *rb = b;
+
+	return cmp_int(ra->offset, rb->offset);
+}
+
+/*
+ * What GMEMFD_CONVERT and GMEMFD_CONVERT_RANGES have in common; sorts @ranges
+ * and sets *@error_offset and *@timeout where the ABI says so.
+ */
+static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *ranges,
+			       unsigned int nr, u64 flags, u64 *error_offset,
+			       u64 *timeout)
+{
+	struct inode *inode = file_inode(file);
+	pgoff_t busy = ULONG_MAX;
+	ktime_t deadline;
+	unsigned int i;
+	int err;
+
+	if (flags & ~GMEMFD_CONVERT_WAIT ||
+	    (*timeout && !(flags & GMEMFD_CONVERT_WAIT)))
+		return -EINVAL;
+	sort(ranges, nr, sizeof(*ranges), gmem_compare_ranges, NULL);
+	for (i = 0; i < nr; i++) {
+		const struct gmemfd_convert_range *range = &ranges[i];
+
+		if (!gmem_range_ok(range->offset, range->size, i_size_read(inode)) ||
+		    range->attributes & ~GMEMFD_ATTRIBUTE_PRIVATE ||
+		    (i && range->offset < range[-1].offset + range[-1].size))
+			return -EINVAL;
+	}
+
+	deadline = ktime_add_safe(ktime_get(), min_t(u64, *timeout, KTIME_MAX));
+	err = gmem_convert(inode->i_private, ranges, nr,
+			   flags & GMEMFD_CONVERT_WAIT ? &deadline : NULL, &busy);
+	if (busy != ULONG_MAX)
+		*error_offset = (u64)busy << PAGE_SHIFT;
+	if (err == -EINTR && *timeout < KTIME_MAX)
+		*timeout = max(ktime_sub(deadline, ktime_get()), 0);
+	return err;
+}
+
+/* Errors that tell more than their number does. */
+static bool gmem_convert_tells(int err)
+{
+	return err == -EAGAIN || err == -ETIMEDOUT || err == -EINTR;
+}
+
 static int gmem_ioctl_convert(struct file *file, void __user *argp)
 {
 	struct gmemfd_convert __user *user = argp;
-	struct inode *inode = file_inode(file);
+	struct gmemfd_convert_range range;
 	struct gmemfd_convert arg;
-	pgoff_t busy;
 	int err;
 
 	if (copy_from_user(&arg, user, sizeof(arg)))
 		return -EFAULT;
-	if (arg.flags || arg.attributes & ~GMEMFD_ATTRIBUTE_PRIVATE ||
-	    memchr_inv(arg.reserved, 0, sizeof(arg.reserved)) ||
-	    !gmem_range_ok(arg.offset, arg.size, i_size_read(inode)))
+	if (memchr_inv(arg.reserved, 0, sizeof(arg.reserved)))
 		return -EINVAL;
+	range = (struct gmemfd_convert_range) { arg.offset, arg.size, arg.attributes };
+	err = gmem_convert_ranges(file, &range, 1, arg.flags, &arg.error_offset,
+				  &arg.timeout);
+	if (gmem_convert_tells(err) &&
+	    (put_user(arg.error_offset, &user->error_offset) ||
+	     put_user(arg.timeout, &user->timeout)))
+		return -EFAULT;
+	return err;
+}
 
-	err = gmem_convert(inode->i_private, arg.offset >> PAGE_SHIFT,
-			   (arg.offset + arg.size) >> PAGE_SHIFT,
-			   arg.attributes & GMEMFD_ATTRIBUTE_PRIVATE, &busy);
-	if (err == -EAGAIN &&
-	    put_user((u64)busy << PAGE_SHIFT, &user->error_offset))
+static int gmem_ioctl_convert_ranges(struct file *file, void __user *argp)
+{
+	struct gmemfd_convert_ranges __user *user = argp;
+	struct gmemfd_convert_range *ranges;
+	struct gmemfd_convert_ranges arg;
+	int err;
+
+	if (copy_from_user(&arg, user, sizeof(arg)))
+		return -EFAULT;
+	if (arg.reserved0 || memchr_inv(arg.reserved, 0, sizeof(arg.reserved)) ||
+	    !arg.nr_ranges || arg.nr_ranges > GMEMFD_CONVERT_RANGES_MAX)
+		return -EINVAL;
+	ranges = vmemdup_array_user(u64_to_user_ptr(arg.ranges), arg.nr_ranges,
+				    sizeof(*ranges));
+	if (IS_ERR(ranges))
+		return PTR_ERR(ranges);
+	err = gmem_convert_ranges(file, ranges, arg.nr_ranges, arg.flags,
+				  &arg.error_offset, &arg.timeout);
+	kvfree(ranges);
+	if (gmem_convert_tells(err) &&
+	    (put_user(arg.error_offset, &user->error_offset) ||
+	     put_user(arg.timeout, &user->timeout)))
 		return -EFAULT;
 	return err;
 }
@@ -457,6 +533,8 @@ static long gmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case GMEMFD_CONVERT:
 	case GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2:
 		return gmem_ioctl_convert(file, argp);
+	case GMEMFD_CONVERT_RANGES:
+		return gmem_ioctl_convert_ranges(file, argp);
 	case GMEMFD_GET_RANGES:
 		return gmem_ioctl_get_ranges(file, argp);
 	default:

@@ -192,8 +192,8 @@ int gmem_file_init(void);
 void gmem_file_exit(void);
 
 /* convert.c */
-int gmem_convert(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
-		 bool private, pgoff_t *busy);
+int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy);
 
 /* memory.c */
 int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block);
@@ -219,6 +219,8 @@ bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
 void gmem_direct_map_begin(void);
 void gmem_direct_map_end(void);
 void gmem_direct_map_heal(struct page *page, unsigned long nr);
+unsigned int gmem_folio_order(const struct gmem_inode *gi,
+			      const struct gmem_block *block, unsigned long i);
 void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
 		unsigned long lo, unsigned long hi);
 

@@ -179,6 +179,23 @@ bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
 	return frozen;
 }
 
+/**
+ * gmem_folio_order - how large should the folio of a page be?
+ * @gi: the file
+ * @block: with broken memory, or none
+ * @i: the page
+ *
+ * Return: GMEM_REGION_ORDER or 0.
+ */
+unsigned int gmem_folio_order(const struct gmem_inode *gi,
+			      const struct gmem_block *block, unsigned long i)
+{
+	if (gi->flags & GMEMFD_CREATE_SMALL_SHARED &&
+	    !gmem_state_private(&block->state, i))
+		return 0;
+	return gmem_state_folio_order(&block->state, i);
+}
+
 static void gmem_share_folio(struct gmem_inode *gi, struct gmem_block *block,
 			     unsigned long i)
 {
@@ -220,11 +237,11 @@ static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
 	struct gmem_memory *memory = block->memory;
 	struct page *page = memory->loan.page;
 	struct folio *folio = page_folio(page + start);
-	bool uniform = gmem_state_folio_order(&block->state, start);
+	bool large = gmem_folio_order(gi, block, start);
 	bool private = gmem_state_private(&block->state, start);
 
 	if (!test_bit(region, memory->split)) {
-		if (uniform) {
+		if (large) {
 			if (private)
 				folio->mapping = NULL;
 			else if (!folio->mapping)
@@ -244,7 +261,7 @@ static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
 		else if (!page_folio(page + i)->mapping)
 			gmem_share_folio(gi, block, i);
 	}
-	if (!uniform)
+	if (!large)
 		return;
 	if (private) {
 		gmem_folio_join(page + start, GMEM_REGION_ORDER);

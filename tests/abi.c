@@ -53,16 +53,18 @@ TEST(create_bad_input)
 	const struct gmemfd_create good = { .size = 4 * MB, .block_size = 2 * MB };
 	struct gmemfd_create bad;
 
-	for (int bit = 2; bit < 64; bit++) {
+	for (int bit = 3; bit < 64; bit++) {
 		bad = good;
 		bad.flags = 1ULL << bit;
 		create_refused(bad, EINVAL);
 	}
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < 4; i++) {
 		bad = good;
 		bad.reserved[i] = 1;
 		create_refused(bad, EINVAL);
 	}
+	bad = good; bad.reserved0 = 1; create_refused(bad, EINVAL);
+	bad = good; bad.node = 1; create_refused(bad, EINVAL);
 	for (int bit = 0; bit < 64; bit++) {
 		bad = good;
 		bad.block_size = 1ULL << bit;
@@ -207,17 +209,20 @@ TEST(convert_bad_input)
 	for (int bit = 0; bit < 64; bit++) {
 		bad = good;
 		bad.flags = 1ULL << bit;
-		EXPECT_ERR(ioctl(fd, GMEMFD_CONVERT, &bad), EINVAL);
+		if (bad.flags != GMEMFD_CONVERT_WAIT)
+			EXPECT_ERR(ioctl(fd, GMEMFD_CONVERT, &bad), EINVAL);
 		bad = good;
 		bad.attributes |= 1ULL << bit;
 		if (bit != 3)
 			EXPECT_ERR(ioctl(fd, GMEMFD_CONVERT, &bad), EINVAL);
 	}
-	for (int i = 0; i < 11; i++) {
+	for (int i = 0; i < 10; i++) {
 		bad = good;
 		bad.reserved[i] = 1ULL << 63;
 		EXPECT_ERR(ioctl(fd, GMEMFD_CONVERT, &bad), EINVAL);
 	}
+	bad = good; bad.timeout = 1;
+	EXPECT_ERR(ioctl(fd, GMEMFD_CONVERT, &bad), EINVAL);
 	EXPECT_ERR(ioctl(fd, GMEMFD_CONVERT, BAD_POINTER), EFAULT);
 	EXPECT_ERR(ioctl(fd, GMEMFD_CREATE, &bad), ENOTTY);
 	EXPECT_ERR(ioctl(fd, GMEMFD_GET_INFO, &bad), ENOTTY);

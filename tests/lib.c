@@ -212,6 +212,34 @@ int gmem_convert(int fd, uint64_t offset, uint64_t size, bool private)
 	return gmem_convert_at(fd, offset, size, private, &unused);
 }
 
+int gmem_convert_wait(int fd, uint64_t offset, uint64_t size, uint64_t *timeout,
+		      uint64_t *error_offset)
+{
+	struct gmemfd_convert convert = {
+		.offset = offset, .size = size, .timeout = *timeout,
+		.attributes = GMEMFD_ATTRIBUTE_PRIVATE, .flags = GMEMFD_CONVERT_WAIT,
+		.error_offset = *error_offset,
+	};
+	int ret = ioctl(fd, GMEMFD_CONVERT, &convert);
+
+	*timeout = convert.timeout;
+	*error_offset = convert.error_offset;
+	return ret;
+}
+
+int gmem_convert_ranges(int fd, const struct gmemfd_convert_range *ranges,
+			unsigned int nr, uint64_t *error_offset)
+{
+	struct gmemfd_convert_ranges convert = {
+		.ranges = (uintptr_t)ranges, .nr_ranges = nr,
+		.error_offset = *error_offset,
+	};
+	int ret = ioctl(fd, GMEMFD_CONVERT_RANGES, &convert);
+
+	*error_offset = convert.error_offset;
+	return ret;
+}
+
 int gmem_punch(int fd, uint64_t offset, uint64_t size)
 {
 	return fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, size);

@@ -76,6 +76,11 @@ int gmem_create(size_t size, size_t block, uint64_t flags);
 int gmem_convert(int fd, uint64_t offset, uint64_t size, bool private);
 int gmem_convert_at(int fd, uint64_t offset, uint64_t size, bool private,
 		    uint64_t *error_offset);
+/* To private; the timeout is in nanoseconds, see struct gmemfd_convert. */
+int gmem_convert_wait(int fd, uint64_t offset, uint64_t size, uint64_t *timeout,
+		      uint64_t *error_offset);
+int gmem_convert_ranges(int fd, const struct gmemfd_convert_range *ranges,
+			unsigned int nr, uint64_t *error_offset);
 int gmem_punch(int fd, uint64_t offset, uint64_t size);
 int gmem_allocate(int fd, uint64_t offset, uint64_t size);
 char *gmem_map(int fd, uint64_t offset, size_t size);

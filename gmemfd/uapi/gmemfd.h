@@ -75,25 +75,38 @@ struct gmemfd_info {
 	__u64 reserved[4];
 };
 
-#define GMEMFD_ABI		1
+#define GMEMFD_ABI		2
 #define GMEMFD_GET_INFO		_IOWR(GMEMFD_IOC, 0x00, struct gmemfd_info)
 
 /* All pages start shared; without it, private. */
 #define GMEMFD_CREATE_INIT_SHARED	0x1ULL
 /* Private pages stay in the kernel's direct map: cheaper, less private. */
 #define GMEMFD_CREATE_KEEP_DIRECT_MAP	0x2ULL
+/*
+ * Shared pages are folios of 4 KiB, never of 2 MiB: a reference to one holds
+ * nobody else back, and host page tables are larger.
+ */
+#define GMEMFD_CREATE_SMALL_SHARED	0x4ULL
+/* Memory comes from gmemfd_create.node as long as there is any. */
+#define GMEMFD_CREATE_NODE		0x8ULL
 
 /**
  * struct gmemfd_create - GMEMFD_CREATE (device fd): make a gmem fd
  * @size: in: bytes, a multiple of @block_size, not 0
  * @block_size: in: bytes, 2 MiB or 1 GiB, from gmemfd_info.block_sizes
  * @flags: in: GMEMFD_CREATE_*
+ * @node: in: with GMEMFD_CREATE_NODE: NUMA node with memory; otherwise zero
+ * @reserved0: zero
  * @reserved: zero
  *
  * Returns the fd, which has close-on-exec set.  The whole size is reserved in
  * the hugetlb pool of @block_size, so that no later fault finds it empty.
  *
- * EINVAL  size or block_size is not as said above
+ * Where a block comes from when it is first touched: from where a policy set
+ * with mbind() on a mapping of the offset says; else from @node; else from
+ * where the policy of the task says that touches it.
+ *
+ * EINVAL  size, block_size or node is not as said above
  * ENOMEM  the pool cannot reserve that much, or no memory for bookkeeping
  * EMFILE, ENFILE  no fd to be had
  */
@@ -101,19 +114,31 @@ struct gmemfd_create {
 	__u64 size;
 	__u64 block_size;
 	__u64 flags;
-	__u64 reserved[5];
+	__u32 node;
+	__u32 reserved0;
+	__u64 reserved[4];
 };
 
 #define GMEMFD_CREATE		_IOW(GMEMFD_IOC, 0x01, struct gmemfd_create)
+
+/*
+ * To private: rather than fail with EAGAIN, sleep until nobody holds references.
+ * Nothing has changed meanwhile, and all can be used and converted by others.
+ */
+#define GMEMFD_CONVERT_WAIT	0x1ULL
 
 /**
  * struct gmemfd_convert - GMEMFD_CONVERT (gmem fd): set the state of a range
  * @offset: in: bytes, a multiple of 4096
  * @size: in: bytes, a multiple of 4096, not 0
  * @attributes: in: GMEMFD_ATTRIBUTE_PRIVATE for private, 0 for shared
- * @flags: zero
- * @error_offset: out, with EAGAIN: the first offset in the range whose folio
- *	is referenced by somebody (pinned, in a pipe, under I/O)
+ * @flags: in: 0 or GMEMFD_CONVERT_WAIT
+ * @error_offset: out, with EAGAIN, and with ETIMEDOUT and EINTR after waiting:
+ *	the first offset in the range whose folio is referenced by somebody
+ *	(pinned, in a pipe, under I/O)
+ * @timeout: in: with GMEMFD_CONVERT_WAIT: nanoseconds to wait at most, 2^63
+ *	or more for as long as it takes; otherwise zero.  out, with EINTR after
+ *	waiting: what is left of it
  * @reserved: zero
  *
  * Contents stay, in the same physical pages.  Either the whole range is as
@@ -124,9 +149,10 @@ struct gmemfd_create {
  *
  * EINVAL  unaligned, empty, overflowing, past the end; unknown attribute
  * EAGAIN  to private, and a page is referenced: see @error_offset
+ * ETIMEDOUT  the same, with GMEMFD_CONVERT_WAIT, when time is up
+ * EINTR   the same, when a signal came; or a fatal signal at any time
  * ENOMEM  no memory for bookkeeping
  * EHWPOISON  to shared, and a memory error makes a block unusable
- * EINTR   a fatal signal came first
  */
 struct gmemfd_convert {
 	__u64 offset;
@@ -134,12 +160,54 @@ struct gmemfd_convert {
 	__u64 attributes;
 	__u64 flags;
 	__u64 error_offset;
-	__u64 reserved[11];
+	__u64 timeout;
+	__u64 reserved[10];
 };
 
 #define GMEMFD_CONVERT		_IOWR(GMEMFD_IOC, 0x02, struct gmemfd_convert)
 #define GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2 \
 				_IOWR(0xAE, 0xd2, struct gmemfd_convert)
+
+/**
+ * struct gmemfd_convert_range - one range of GMEMFD_CONVERT_RANGES
+ * @offset: bytes, a multiple of 4096
+ * @size: bytes, a multiple of 4096, not 0
+ * @attributes: GMEMFD_ATTRIBUTE_PRIVATE for private, 0 for shared
+ */
+struct gmemfd_convert_range {
+	__u64 offset;
+	__u64 size;
+	__u64 attributes;
+};
+
+#define GMEMFD_CONVERT_RANGES_MAX	65536
+
+/**
+ * struct gmemfd_convert_ranges - GMEMFD_CONVERT_RANGES (gmem fd): set the
+ *	states of many ranges, all or none
+ * @ranges: in: pointer to struct gmemfd_convert_range, @nr_ranges of them, in
+ *	any order, private and shared mixed, that do not overlap
+ * @nr_ranges: in: 1 to GMEMFD_CONVERT_RANGES_MAX
+ * @reserved0: zero
+ * @flags: as in struct gmemfd_convert
+ * @error_offset: as in struct gmemfd_convert: the lowest there is
+ * @timeout: as in struct gmemfd_convert
+ * @reserved: zero
+ *
+ * Flushes TLBs once.  Errors are those of GMEMFD_CONVERT, and
+ * EINVAL  ranges overlap, or there are none or too many
+ */
+struct gmemfd_convert_ranges {
+	__u64 ranges;
+	__u32 nr_ranges;
+	__u32 reserved0;
+	__u64 flags;
+	__u64 error_offset;
+	__u64 timeout;
+	__u64 reserved[3];
+};
+
+#define GMEMFD_CONVERT_RANGES	_IOWR(GMEMFD_IOC, 0x04, struct gmemfd_convert_ranges)
 
 /**
  * struct gmemfd_range - pages of one kind
