@@ -241,7 +241,8 @@ static int gmem_change_direct_map(struct gmem_inode *gi,
 	for_each_converted(walk, gi, ranges, nr) {
 		if (!walk.span.block->memory)
 			continue;
-		err = gmem_direct_map_runs(walk.span.block, true, !walk.private,
+		err = gmem_should_fail() ? -ENOMEM :
+		      gmem_direct_map_runs(walk.span.block, true, !walk.private,
 					   walk.span.lo, walk.span.hi, walk.private);
 		if (err) {
 			gmem_undo_direct_map(gi, ranges, nr, walk.pos);

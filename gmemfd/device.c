@@ -11,9 +11,14 @@
 
 #define GMEMFD_CREATE_FLAGS	(GMEMFD_CREATE_INIT_SHARED |	\
 				 GMEMFD_CREATE_KEEP_DIRECT_MAP |	\
-				 GMEMFD_CREATE_SMALL_SHARED)
+				 GMEMFD_CREATE_SMALL_SHARED |	\
+				 GMEMFD_CREATE_NODE)
 
 static u64 gmem_block_sizes __ro_after_init;
+
+#ifdef CONFIG_FAULT_INJECTION
+DECLARE_FAULT_ATTR(gmem_fail_attr);
+#endif
 
 /* Sizes hugetlb has here, out of those that fit our geometry. */
 static u64 __init gmem_find_block_sizes(void)
@@ -57,9 +62,15 @@ static int gmem_ioctl_create(void __user *argp)
 
 	if (copy_from_user(&args, argp, sizeof(args)))
 		return -EFAULT;
-	if (args.flags & ~GMEMFD_CREATE_FLAGS || args.node || args.reserved0 ||
+	if (args.flags & ~GMEMFD_CREATE_FLAGS || args.reserved0 ||
 	    memchr_inv(args.reserved, 0, sizeof(args.reserved)))
 		return -EINVAL;
+	if (args.flags & GMEMFD_CREATE_NODE) {
+		if (args.node >= MAX_NUMNODES || !node_state(args.node, N_MEMORY))
+			return -EINVAL;
+	} else if (args.node) {
+		return -EINVAL;
+	}
 	if (!is_power_of_2(args.block_size) ||
 	    !(args.block_size & gmem_block_sizes) ||
 	    !args.size || args.size & (args.block_size - 1) ||
@@ -103,6 +114,7 @@ static const struct gmem_provider gmem_provider = {
 	.bind		= gmem_kvm_bind,
 	.unbind		= gmem_kvm_unbind,
 	.get_pfn	= gmem_kvm_get_pfn,
+	.memory_failure	= gmem_memory_error,
 };
 
 static int __init gmem_init(void)

@@ -209,14 +209,15 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 			goto out;
 		}
 		gmem_fault_range(gi, block, i, &lo, &hi);
-		if (gmem_touched(block, lo, hi))
+		if (gmem_touched(block, lo, hi) && !gmem_wants_split(gi, block, i))
 			break;
 		up_read(&block->lock);
 		down_write(&block->lock);
 		err = 0;
 		if (!gmem_state_private(&block->state, i)) {
 			gmem_fault_range(gi, block, i, &lo, &hi);
-			err = gmem_touch(gi, block, lo, hi);
+			err = gmem_touch(gi, block, lo, hi) ?:
+			      gmem_split_poisoned(gi, block, i);
 		}
 		/* Not downgrade_write(): lockdep would not know the lock. */
 		up_write(&block->lock);
@@ -241,8 +242,31 @@ out:
 	return ret;
 }
 
+#ifdef CONFIG_NUMA
+static int gmem_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
+{
+	struct gmem_inode *gi = file_inode(vma->vm_file)->i_private;
+
+	return mpol_set_shared_policy(&gi->policy, vma, policy);
+}
+
+static struct mempolicy *gmem_get_policy(struct vm_area_struct *vma,
+					 unsigned long addr, pgoff_t *index)
+{
+	struct gmem_inode *gi = file_inode(vma->vm_file)->i_private;
+	pgoff_t pgoff = linear_page_index(vma, addr);
+
+	*index = pgoff >> gi->block_order;
+	return mpol_shared_policy_lookup(&gi->policy, pgoff);
+}
+#endif
+
 static const struct vm_operations_struct gmem_vm_ops = {
-	.fault = gmem_fault,
+	.fault		= gmem_fault,
+#ifdef CONFIG_NUMA
+	.set_policy	= gmem_set_policy,
+	.get_policy	= gmem_get_policy,
+#endif
 };
 
 static int gmem_mmap(struct file *file, struct vm_area_struct *vma)
@@ -661,7 +685,7 @@ static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 	struct hugepage_subpool *pool;
 	struct gmem_inode *gi;
 
-	pool = gmem_pool_reserve(order, nr);
+	pool = gmem_should_fail() ? ERR_PTR(-ENOMEM) : gmem_pool_reserve(order, nr);
 	if (IS_ERR(pool))
 		return ERR_CAST(pool);
 	gi = kvzalloc(struct_size(gi, blocks, nr), GFP_KERNEL_ACCOUNT);
@@ -672,6 +696,8 @@ static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 	gi->pool = pool;
 	gi->block_order = order;
 	gi->flags = args->flags;
+	gi->node = args->flags & GMEMFD_CREATE_NODE ? args->node : NUMA_NO_NODE;
+	mpol_shared_policy_init(&gi->policy, NULL);
 	gi->nr_blocks = nr;
 	mutex_init(&gi->bindings_lock);
 	INIT_LIST_HEAD(&gi->bindings);
@@ -698,6 +724,7 @@ static void gmem_free(struct gmem_inode *gi)
 		kvfree(block->state.map);
 		cond_resched();
 	}
+	mpol_free_shared_policy(&gi->policy);
 	gmem_pool_release(gi->pool);
 	kvfree(gi);
 }

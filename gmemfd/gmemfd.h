@@ -8,6 +8,7 @@
  *   memory.c   the memory behind a block: taking, zeroing, folio geometry
  *   home.c     memory on its way back to hugetlb
  *   kvm.c      guests that run from a file
+ *   poison.c   memory errors
  *   state.c    which pages of a block are private
  */
 #ifndef _GMEMFD_H
@@ -15,7 +16,9 @@
 
 #include <linux/fs.h>
 #include <linux/gmem_shim.h>
+#include <linux/fault-inject.h>
 #include <linux/lockdep.h>
+#include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
@@ -26,7 +29,10 @@
 /**
  * struct gmem_memory - memory behind a block
  * @loan: what hugetlb lent
- * @node: on the list of all, for memory offlining
+ * @gi: the file, and
+ * @index: the page of it where this is; NULL once it has left the file; under
+ *	gmem_memories_lock
+ * @node: on the list of all, for memory offlining and memory errors
  * @away: folios that left the file while referenced and are not home yet,
  *	plus one while the block is being taken apart
  * @broken: no longer a hugetlb folio but a folio per region or page
@@ -40,6 +46,8 @@
  */
 struct gmem_memory {
 	struct gmem_loan loan;
+	struct gmem_inode *gi;
+	pgoff_t index;
 	struct list_head node;
 	atomic_t away;
 	bool broken;
@@ -88,6 +96,8 @@ struct gmem_block {
  * @pool: the reservation of all its blocks
  * @block_order: log2 of the pages in a block
  * @flags: GMEMFD_CREATE_*
+ * @node: where memory comes from unless @policy says otherwise
+ * @policy: mbind()
  * @nr_allocated: blocks with memory
  * @lock_map: stands for the blocks' locks in lockdep
  * @bindings_lock: for the next three
@@ -101,6 +111,8 @@ struct gmem_inode {
 	struct hugepage_subpool *pool;
 	unsigned int block_order;
 	u64 flags;
+	int node;
+	struct shared_policy policy;
 	atomic_long_t nr_allocated;
 	struct lockdep_map lock_map;
 	struct mutex bindings_lock;	/* see struct gmem_block for the order */
@@ -158,6 +170,21 @@ static inline struct gmem_span gmem_span(struct gmem_inode *gi, pgoff_t first,
 	     pos < (last) && (span = gmem_span(gi, pos, last), true);	\
 	     pos += span.hi - span.lo)
 
+/* Tests let calls of the shim fail, each that may. */
+#ifdef CONFIG_FAULT_INJECTION
+extern struct fault_attr gmem_fail_attr;
+
+static inline bool gmem_should_fail(void)
+{
+	return should_fail(&gmem_fail_attr, 1);
+}
+#else
+static inline bool gmem_should_fail(void)
+{
+	return false;
+}
+#endif
+
 static inline bool gmem_off_direct_map(const struct gmem_inode *gi)
 {
 	return !(gi->flags & GMEMFD_CREATE_KEEP_DIRECT_MAP);
@@ -197,8 +224,6 @@ int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *range
 
 /* memory.c */
 int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block);
-bool gmem_poison_unlocated(const struct gmem_memory *memory);
-int gmem_locate_poison(struct gmem_memory *memory);
 int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 			   unsigned long lo, unsigned long hi);
 int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
@@ -226,7 +251,10 @@ void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
 
 /* home.c */
 extern struct address_space *gmem_away_mapping;
-void gmem_memory_add(struct gmem_memory *memory);
+extern struct mutex gmem_memories_lock;
+struct gmem_memory *gmem_memory_at(unsigned long pfn);
+void gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
+		     struct gmem_memory *memory);
 void gmem_memory_free(struct gmem_memory *memory);
 void gmem_home_flush(void);
 void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block);
@@ -243,5 +271,16 @@ void gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t las
 			       struct gmem_invalidation *inv);
 void gmem_kvm_invalidate_end(struct gmem_invalidation *inv);
 void gmem_kvm_release(struct gmem_inode *gi);
+
+/* poison.c */
+bool gmem_poison_unlocated(const struct gmem_memory *memory);
+int gmem_locate_poison(struct gmem_memory *memory);
+bool gmem_poisoned(const struct gmem_block *block, unsigned long lo,
+		   unsigned long nr);
+bool gmem_wants_split(const struct gmem_inode *gi, const struct gmem_block *block,
+		      unsigned long i);
+int gmem_split_poisoned(struct gmem_inode *gi, struct gmem_block *block,
+			unsigned long i);
+int gmem_memory_error(struct page *page, int flags);
 
 #endif /* _GMEMFD_H */

@@ -22,18 +22,44 @@
 /* What folios away from their file have for a mapping. */
 struct address_space *gmem_away_mapping;
 
-static DEFINE_MUTEX(gmem_memories_lock);
+/* For the list, and the way from memory to its file. */
+DEFINE_MUTEX(gmem_memories_lock);
 static LIST_HEAD(gmem_memories);
 
 static struct workqueue_struct *gmem_home_wq;
 static LLIST_HEAD(gmem_home_folios);
 
 /**
+ * gmem_memory_at - whose is a page frame?
+ * @pfn: its number
+ *
+ * Under gmem_memories_lock.
+ *
+ * Return: NULL if it is no memory of ours.
+ */
+struct gmem_memory *gmem_memory_at(unsigned long pfn)
+{
+	struct gmem_memory *memory;
+
+	lockdep_assert_held(&gmem_memories_lock);
+	list_for_each_entry(memory, &gmem_memories, node) {
+		if (pfn - page_to_pfn(memory->loan.page) < 1UL << memory->loan.order)
+			return memory;
+	}
+	return NULL;
+}
+
+/**
  * gmem_memory_add - remember memory
+ * @gi: the file
+ * @block: where in it
  * @memory: just taken
  */
-void gmem_memory_add(struct gmem_memory *memory)
+void gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
+		     struct gmem_memory *memory)
 {
+	memory->gi = gi;
+	memory->index = gmem_pgoff(gi, block, 0);
 	mutex_lock(&gmem_memories_lock);
 	list_add(&memory->node, &gmem_memories);
 	mutex_unlock(&gmem_memories_lock);
@@ -146,6 +172,10 @@ void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
 	struct folio *folio;
 	bool away = false;
 	int err = 0;
+
+	mutex_lock(&gmem_memories_lock);
+	memory->gi = NULL;
+	mutex_unlock(&gmem_memories_lock);
 
 	gmem_unmap(gi, block, 0, nr);
 	if (gmem_off_direct_map(gi)) {

@@ -165,22 +165,6 @@ void gmem_kvm_release(struct gmem_inode *gi)
 	}
 }
 
-static bool gmem_poisoned(const struct gmem_block *block, unsigned long lo,
-			  unsigned long nr)
-{
-	/* Not with every fault: most machines have none. */
-	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE) ||
-	    !atomic_long_read(&num_poisoned_pages))
-		return false;
-	for (struct page *page = block->memory->loan.page + lo; nr; nr--, page++) {
-		if (PageHWPoison(page))
-			return true;
-		if (!(nr % GMEM_REGION_PAGES))
-			cond_resched();
-	}
-	return false;
-}
-
 /*
  * How much around page @i a guest can be given at once, as an order; negative
  * if something has to be done to the page first.

@@ -193,6 +193,9 @@ unsigned int gmem_folio_order(const struct gmem_inode *gi,
 	if (gi->flags & GMEMFD_CREATE_SMALL_SHARED &&
 	    !gmem_state_private(&block->state, i))
 		return 0;
+	if (block->memory && gmem_poisoned(block, round_down(i, GMEM_REGION_PAGES),
+					   GMEM_REGION_PAGES))
+		return 0;
 	return gmem_state_folio_order(&block->state, i);
 }
 
@@ -241,7 +244,8 @@ static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
 	bool private = gmem_state_private(&block->state, start);
 
 	if (!test_bit(region, memory->split)) {
-		if (large) {
+		/* Not frozen: shared it is already, and others may hold it. */
+		if (large || folio_ref_count(folio)) {
 			if (private)
 				folio->mapping = NULL;
 			else if (!folio->mapping)
@@ -305,9 +309,27 @@ int gmem_memory_break(struct gmem_memory *memory)
 
 	if (memory->broken)
 		return 0;
+	if (gmem_should_fail())
+		return -ENOMEM;
 	err = gmem_loan_break(&memory->loan, GMEM_REGION_ORDER);
 	if (!err)
 		memory->broken = true;
+	return err;
+}
+
+static int gmem_take_loan(struct gmem_inode *gi, struct gmem_block *block,
+			  struct gmem_loan *loan)
+{
+	pgoff_t index = gmem_pgoff(gi, block, 0);
+	struct mempolicy *policy;
+	int err;
+
+	if (gmem_should_fail())
+		return -ENOSPC;
+	policy = mpol_shared_policy_lookup(&gi->policy, index);
+	err = gmem_loan_take(loan, gi->pool, policy, index >> gi->block_order,
+			     gi->node);
+	mpol_cond_put(policy);
 	return err;
 }
 
@@ -316,8 +338,8 @@ int gmem_memory_break(struct gmem_memory *memory)
  * @gi: the file
  * @block: a hole
  *
- * Return: 0, -ENOMEM, or -ENOSPC if a cgroup limit is in the way or somebody
- * still holds what was here before.
+ * Return: 0, -ENOMEM, or -ENOSPC if a cgroup limit or a memory policy is in the
+ * way or somebody still holds what was here before.
  */
 int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 {
@@ -329,18 +351,18 @@ int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 	if (!memory)
 		return -ENOMEM;
 	memory->split = memory->ready + longs;
-	err = gmem_loan_take(&memory->loan, gi->pool, NUMA_NO_NODE, NULL);
+	err = gmem_take_loan(gi, block, &memory->loan);
 	if (err == -ENOSPC) {
 		/* What was here before may be on its way home. */
 		gmem_home_flush();
-		err = gmem_loan_take(&memory->loan, gi->pool, NUMA_NO_NODE, NULL);
+		err = gmem_take_loan(gi, block, &memory->loan);
 	}
 	if (err) {
 		kfree(memory);
 		return err;
 	}
 	/* Known to memory offlining before it looks free. */
-	gmem_memory_add(memory);
+	gmem_memory_add(gi, block, memory);
 	if (block->state.kind != GMEM_ALL_PRIVATE) {
 		err = gmem_memory_break(memory);
 		if (err)
@@ -364,31 +386,6 @@ static void gmem_clear_pages(struct page *page, unsigned long nr)
 			clear_highpage(page);
 		cond_resched();
 	}
-}
-
-/**
- * gmem_poison_unlocated - is a page poisoned, and unknown which?
- * @memory: to look at; it may be locked shared only
- *
- * hugetlb marks a whole folio poisoned; broken, the page itself is marked, and
- * can be kept away from.
- *
- * Return: true if gmem_locate_poison() has something to do.
- */
-bool gmem_poison_unlocated(const struct gmem_memory *memory)
-{
-	return !memory->broken && PageHWPoison(memory->loan.page);
-}
-
-/**
- * gmem_locate_poison - break a poisoned block, to see which pages are
- * @memory: to look at
- *
- * Return: 0, -ENOMEM or -EHWPOISON.
- */
-int gmem_locate_poison(struct gmem_memory *memory)
-{
-	return gmem_poison_unlocated(memory) ? gmem_memory_break(memory) : 0;
 }
 
 /**
@@ -444,7 +441,8 @@ int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 				 GMEM_REGION_PAGES);
 
 	if (gmem_off_direct_map(gi) && block->state.kind != GMEM_ALL_SHARED) {
-		err = gmem_direct_map_runs(block, false, true, lo, hi, true);
+		err = gmem_should_fail() ? -ENOMEM :
+		      gmem_direct_map_runs(block, false, true, lo, hi, true);
 		if (err)
 			return err;
 		gmem_direct_map_flush(memory->loan.page + lo, hi - lo);

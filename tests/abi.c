@@ -53,7 +53,7 @@ TEST(create_bad_input)
 	const struct gmemfd_create good = { .size = 4 * MB, .block_size = 2 * MB };
 	struct gmemfd_create bad;
 
-	for (int bit = 3; bit < 64; bit++) {
+	for (int bit = 4; bit < 64; bit++) {
 		bad = good;
 		bad.flags = 1ULL << bit;
 		create_refused(bad, EINVAL);
@@ -65,6 +65,8 @@ TEST(create_bad_input)
 	}
 	bad = good; bad.reserved0 = 1; create_refused(bad, EINVAL);
 	bad = good; bad.node = 1; create_refused(bad, EINVAL);
+	bad.flags = GMEMFD_CREATE_NODE; bad.node = 1000; create_refused(bad, EINVAL);
+	bad.node = ~0; create_refused(bad, EINVAL);
 	for (int bit = 0; bit < 64; bit++) {
 		bad = good;
 		bad.block_size = 1ULL << bit;

@@ -5,7 +5,9 @@
  * open("/dev/gmemfd") gives a device fd; GMEMFD_CREATE on it gives a gmem fd,
  * which is the memory.  On a gmem fd:
  *
- *   mmap       MAP_SHARED only (EINVAL).  Touching a private page is SIGBUS.
+ *   mmap       MAP_SHARED only (EINVAL).  Touching a private page is SIGBUS,
+ *              touching one with a memory error SIGBUS with BUS_MCEERR_AR.
+ *              mbind() sets the policy of the file, not of the mapping.
  *   fallocate  FALLOC_FL_KEEP_SIZE allocates the memory behind a range, zeroed.
  *              With FALLOC_FL_PUNCH_HOLE whole blocks in the range are given
  *              back; a part of a block is zeroed, and the block is given back
@@ -15,8 +17,9 @@
  *              there is nothing to punch, which is no error.
  *                EINVAL      unaligned, empty, or allocating past the end
  *                EOPNOTSUPP  another mode, or without FALLOC_FL_KEEP_SIZE
- *                ENOSPC      a cgroup limit is in the way, or pages of the
- *                            block that was punched here are still referenced
+ *                ENOSPC      a cgroup limit or a memory policy is in the way,
+ *                            or pages of the block that was punched here are
+ *                            still referenced
  *                EHWPOISON   a memory error makes the block unusable
  *                ENOMEM      no memory for bookkeeping; what was done before
  *                            stays, and no contents or states have changed

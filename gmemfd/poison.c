@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory errors.  A poisoned page is never handed out again and nobody gets to
+ * it; the rest of its block goes on, in small folios around it, until the block
+ * is released.  hugetlb then keeps the block as a whole.
+ */
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/swap.h>
+
+#include "gmemfd.h"
+
+/* How long to wait for a reference to turn out to be transient. */
+#define GMEM_SPLIT_TRIES	20
+
+/**
+ * gmem_poison_unlocated - is a page poisoned, and unknown which?
+ * @memory: to look at; it may be locked shared only
+ *
+ * hugetlb marks a whole folio poisoned; broken, the page itself is marked, and
+ * can be kept away from.
+ *
+ * Return: true if gmem_locate_poison() has something to do.
+ */
+bool gmem_poison_unlocated(const struct gmem_memory *memory)
+{
+	return !memory->broken && PageHWPoison(memory->loan.page);
+}
+
+/**
+ * gmem_locate_poison - break a poisoned block, to see which pages are
+ * @memory: to look at
+ *
+ * Return: 0, -ENOMEM or -EHWPOISON.
+ */
+int gmem_locate_poison(struct gmem_memory *memory)
+{
+	return gmem_poison_unlocated(memory) ? gmem_memory_break(memory) : 0;
+}
+
+/**
+ * gmem_poisoned - are there poisoned pages?
+ * @block: with memory
+ * @lo: first page to look at
+ * @nr: number of pages
+ *
+ * Return: true if one of the pages is poisoned.
+ */
+bool gmem_poisoned(const struct gmem_block *block, unsigned long lo,
+		   unsigned long nr)
+{
+	/* Not with every fault: most machines have none. */
+	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE) ||
+	    !atomic_long_read(&num_poisoned_pages))
+		return false;
+	for (struct page *page = block->memory->loan.page + lo; nr; nr--, page++) {
+		if (PageHWPoison(page))
+			return true;
+		if (!(nr % GMEM_REGION_PAGES))
+			cond_resched();
+	}
+	return false;
+}
+
+/**
+ * gmem_wants_split - is a large shared folio in the way?
+ * @gi: the file
+ * @block: locked shared at least
+ * @i: a shared page of it
+ *
+ * Mapping a page of a large folio maps all of it, a poisoned page too.
+ *
+ * Return: true if gmem_split_poisoned() has to come first.
+ */
+bool gmem_wants_split(const struct gmem_inode *gi, const struct gmem_block *block,
+		      unsigned long i)
+{
+	return block->memory && block->memory->broken &&
+	       !test_bit(i >> GMEM_REGION_ORDER, block->memory->split) &&
+	       !gmem_folio_order(gi, block, i);
+}
+
+/**
+ * gmem_split_poisoned - have a page in a folio without poisoned neighbours
+ * @gi: the file
+ * @block: locked exclusively
+ * @i: a shared page of it
+ *
+ * Return: 0, or -EHWPOISON if the large folio is referenced by somebody.
+ */
+int gmem_split_poisoned(struct gmem_inode *gi, struct gmem_block *block,
+			unsigned long i)
+{
+	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
+
+	if (!gmem_wants_split(gi, block, i))
+		return 0;
+	if (!gmem_folio_freeze(gi, block, page_folio(block->memory->loan.page + lo),
+			       GMEM_SPLIT_TRIES))
+		return -EHWPOISON;
+	gmem_shape(gi, block, lo, lo + GMEM_REGION_PAGES);
+	return 0;
+}
+
+/* Page @index of the file, which is the block's if it still has @memory. */
+static int gmem_poison_in_file(struct gmem_inode *gi, struct gmem_memory *memory,
+			       pgoff_t index, struct page *page, int flags)
+{
+	struct gmem_span span = gmem_span(gi, index, index + 1);
+	struct gmem_block *block = span.block;
+	struct gmem_invalidation inv = {};
+	int ret = -EAGAIN;
+
+	lock_map_acquire(&gi->lock_map);
+	down_write(&block->lock);
+	if (block->memory != memory || memory->loan.page + span.lo != page)
+		goto out;
+	/* If it cannot be broken, hugetlb poisons it as a whole. */
+	ret = gmem_memory_break(memory) ? -ENOENT : 0;
+	if (ret)
+		goto out;
+
+	if (flags & MF_COUNT_INCREASED)
+		put_page(page);
+	gmem_kvm_invalidate_begin(gi, index, index + 1, &inv);
+	ret = gmem_page_poison(page, flags);
+	if (!gmem_state_private(&block->state, span.lo)) {
+		gmem_unmap(gi, block, span.lo, span.hi);
+		gmem_split_poisoned(gi, block, span.lo);
+	}
+out:
+	gmem_unlock_blocks(gi, index, index + 1);
+	gmem_kvm_invalidate_end(&inv);
+	return ret;
+}
+
+/**
+ * gmem_memory_error - a page has a memory error
+ * @page: any page of the machine
+ * @flags: as for memory_failure(), which calls this
+ *
+ * Return: -ENOENT if it is nothing to us, or what memory_failure() shall return.
+ */
+int gmem_memory_error(struct page *page, int flags)
+{
+	struct gmem_memory *memory;
+	struct gmem_inode *gi;
+	pgoff_t index;
+	int ret;
+
+	do {
+		mutex_lock(&gmem_memories_lock);
+		memory = gmem_memory_at(page_to_pfn(page));
+		gi = memory ? memory->gi : NULL;
+		if (!gi || !igrab(gi->inode)) {
+			/* In no file any more, it only has to be remembered. */
+			ret = -ENOENT;
+			if (memory && memory->broken) {
+				ret = gmem_page_poison(page, flags);
+				if (flags & MF_COUNT_INCREASED)
+					put_page(page);
+			}
+			mutex_unlock(&gmem_memories_lock);
+			return ret;
+		}
+		index = memory->index + (page - memory->loan.page);
+		mutex_unlock(&gmem_memories_lock);
+
+		ret = gmem_poison_in_file(gi, memory, index, page, flags);
+		iput(gi->inode);
+	} while (ret == -EAGAIN);
+	return ret;
+}
