@@ -2,9 +2,11 @@
 /*
  * /dev/gmemfd: what there is, and making files.
  */
+#include <linux/device.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/sizes.h>
+#include <linux/sysfs.h>
 #include <linux/uaccess.h>
 
 #include "gmemfd.h"
@@ -101,11 +103,41 @@ static const struct file_operations gmem_device_fops = {
 	.llseek		= noop_llseek,
 };
 
+/* /sys/class/misc/gmemfd/ */
+
+static ssize_t away_folios_show(struct device *dev, struct device_attribute *attr,
+				char *buf)
+{
+	long away, backlog;
+
+	gmem_home_counts(&away, &backlog);
+	return sysfs_emit(buf, "%ld\n", away);
+}
+static DEVICE_ATTR_RO(away_folios);
+
+static ssize_t home_backlog_show(struct device *dev, struct device_attribute *attr,
+				 char *buf)
+{
+	long away, backlog;
+
+	gmem_home_counts(&away, &backlog);
+	return sysfs_emit(buf, "%ld\n", backlog);
+}
+static DEVICE_ATTR_RO(home_backlog);
+
+static struct attribute *gmem_device_attrs[] = {
+	&dev_attr_away_folios.attr,
+	&dev_attr_home_backlog.attr,
+	NULL
+};
+ATTRIBUTE_GROUPS(gmem_device);
+
 static struct miscdevice gmem_device = {
 	.minor	= MISC_DYNAMIC_MINOR,
 	.name	= "gmemfd",
 	.fops	= &gmem_device_fops,
 	.mode	= 0660,
+	.groups	= gmem_device_groups,
 };
 
 static const struct gmem_provider gmem_provider = {

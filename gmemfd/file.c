@@ -43,12 +43,17 @@ void gmem_unmap(struct gmem_inode *gi, struct gmem_block *block,
 			    (loff_t)(hi - lo) << PAGE_SHIFT, 0);
 }
 
-/*
- * Unmap, and wait for faults that have got a page but not mapped it yet: they
- * hold its folio's lock.
+/**
+ * gmem_unmap_settled - unmap, and wait for faults that have yet to map a page
+ * @gi: the file
+ * @block: locked exclusively, with memory
+ * @lo: first page in it
+ * @hi: first page behind
+ *
+ * Such a fault holds the lock of the page's folio.
  */
-static void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
-			       unsigned long lo, unsigned long hi)
+void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
+			unsigned long lo, unsigned long hi)
 {
 	unsigned long next;
 	struct folio *folio;

@@ -207,6 +207,8 @@ extern const struct file_operations gmem_fops;
 int gmem_file_create(const struct gmemfd_create *args);
 void gmem_unmap(struct gmem_inode *gi, struct gmem_block *block,
 		unsigned long lo, unsigned long hi);
+void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
+			unsigned long lo, unsigned long hi);
 int gmem_lock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
 void gmem_unlock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
 void gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
@@ -257,6 +259,7 @@ void gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
 		     struct gmem_memory *memory);
 void gmem_memory_free(struct gmem_memory *memory);
 void gmem_home_flush(void);
+void gmem_home_counts(long *away, long *backlog);
 void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block);
 void gmem_folio_came_home(struct folio *folio);
 int gmem_home_init(void);

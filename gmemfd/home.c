@@ -29,6 +29,9 @@ static LIST_HEAD(gmem_memories);
 static struct workqueue_struct *gmem_home_wq;
 static LLIST_HEAD(gmem_home_folios);
 
+/* Out of their file and held by somebody; come home and not put away yet. */
+static atomic_long_t gmem_nr_away, gmem_nr_home;
+
 /**
  * gmem_memory_at - whose is a page frame?
  * @pfn: its number
@@ -93,6 +96,7 @@ static void gmem_home_work(struct work_struct *work)
 		folio->private = NULL;
 		folio->mapping = NULL;
 		gmem_folio_unmark(folio);
+		atomic_long_dec(&gmem_nr_home);
 		if (atomic_dec_and_test(&memory->away)) {
 			gmem_memory_free(memory);
 			module_put(THIS_MODULE);
@@ -115,10 +119,13 @@ static DEFINE_IRQ_WORK(gmem_home_irq, gmem_home_irq_work);
  * @folio: it
  *
  * Any context, any locks held: a lock-free list, and irq_work, which takes no
- * lock either, to get to where work can be queued.
+ * lock either, to get to where work can be queued.  The list is made of the
+ * struct pages that are on it: however many come, they take no memory.
  */
 void gmem_folio_came_home(struct folio *folio)
 {
+	atomic_long_inc(&gmem_nr_home);
+	atomic_long_dec(&gmem_nr_away);
 	if (llist_add(&folio->page.pcp_llist, &gmem_home_folios))
 		irq_work_queue(&gmem_home_irq);
 }
@@ -130,6 +137,17 @@ void gmem_home_flush(void)
 {
 	irq_work_sync(&gmem_home_irq);
 	flush_work(&gmem_home);
+}
+
+/**
+ * gmem_home_counts - what is on its way
+ * @away: out: folios that have left their file, but somebody holds them
+ * @backlog: out: folios that have come home and are not put away yet
+ */
+void gmem_home_counts(long *away, long *backlog)
+{
+	*away = atomic_long_read(&gmem_nr_away);
+	*backlog = atomic_long_read(&gmem_nr_home);
 }
 
 /* Let go of a shared folio.  True if somebody else still holds it. */
@@ -152,6 +170,7 @@ static bool gmem_folio_send_away(struct gmem_inode *gi, struct gmem_block *block
 	folio->private = memory;
 	gmem_folio_mark(folio);
 	atomic_inc(&memory->away);
+	atomic_long_inc(&gmem_nr_away);
 	folio_unlock(folio);
 	folio_put(folio);
 	return true;

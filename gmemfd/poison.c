@@ -125,7 +125,7 @@ static int gmem_poison_in_file(struct gmem_inode *gi, struct gmem_memory *memory
 	gmem_kvm_invalidate_begin(gi, index, index + 1, &inv);
 	ret = gmem_page_poison(page, flags);
 	if (!gmem_state_private(&block->state, span.lo)) {
-		gmem_unmap(gi, block, span.lo, span.hi);
+		gmem_unmap_settled(gi, block, span.lo, span.hi);
 		gmem_split_poisoned(gi, block, span.lo);
 	}
 out:

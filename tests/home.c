@@ -2,6 +2,7 @@
 /* Holes, and the way home of memory that somebody still holds. */
 #define _GNU_SOURCE
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -251,16 +252,146 @@ TEST(killed_owner_leaves_nothing)
 	}
 }
 
+static long away_folios(void)
+{
+	return read_long("/sys/class/misc/gmemfd/away_folios");
+}
+
+static long home_backlog(void)
+{
+	return read_long("/sys/class/misc/gmemfd/home_backlog");
+}
+
+/* What is away, and what is home but not put away, can be seen. */
+TEST(away_folios_are_counted)
+{
+	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 4 * MB);
+	struct pin large, small;
+
+	fill(p, 4 * MB, 3);
+	EXPECT_EQ(gmem_convert(fd, 2 * MB, PAGE, true), 0);
+	pin_io_uring(&large, p, MB);
+	pin_io_uring(&small, p + 3 * MB, 16 * PAGE);
+	EXPECT_EQ(away_folios(), 0);
+	EXPECT_EQ(gmem_punch(fd, 0, 2 * MB), 0);
+	EXPECT_EQ(away_folios(), 1);
+	munmap(p, 4 * MB);
+	close(fd);
+	EXPECT_EQ(away_folios(), 17);
+	EXPECT_EQ(home_backlog(), 0);
+	unpin(&large);
+	EXPECT(EVENTUALLY(away_folios() == 16));
+	unpin(&small);
+	EXPECT(EVENTUALLY(!away_folios() && !home_backlog()));
+}
+
+static void set_pool_1g(long nr)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%ld", nr);
+	write_text("/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", text);
+}
+
+/* A million folios at once, in a boot with more memory. */
+TEST(million_folios_come_home)
+{
+	const int nr = 4;
+	long pool_size = pool(GB, "nr_hugepages");
+	struct pin pins[nr];
+	char *p;
+	int fd;
+
+	set_pool_1g(nr);
+	if (pool(GB, "free_hugepages") < nr) {
+		set_pool_1g(pool_size);
+		test_skip("not enough memory");
+	}
+	fd = gmem_create(nr * GB, GB, GMEMFD_CREATE_INIT_SHARED |
+				      GMEMFD_CREATE_SMALL_SHARED);
+	p = gmem_map(fd, 0, nr * GB);
+	EXPECT_EQ(gmem_allocate(fd, 0, nr * GB), 0);
+	for (int i = 0; i < nr; i++)
+		pin_io_uring(&pins[i], p + i * GB, GB);
+	munmap(p, nr * GB);
+	close(fd);
+	EXPECT_EQ(away_folios(), nr * GB / PAGE);
+	EXPECT_EQ(pool(GB, "free_hugepages"), 0);
+	for (int i = 0; i < nr; i++)
+		unpin(&pins[i]);
+	for (int i = 0; i < 60 && away_folios(); i++)
+		sleep(1);
+	EXPECT(EVENTUALLY(!away_folios() && !home_backlog()));
+	EXPECT(EVENTUALLY(pool(GB, "free_hugepages") == nr));
+	set_pool_1g(pool_size);
+}
+
+/*
+ * Another process is exiting: what it had mapped goes in batches, and leaves the
+ * file meanwhile, so that such a batch may drop the last reference.
+ */
+TEST(punch_beside_exit)
+{
+	long available = pool(2 * MB, "free_hugepages");
+	int fd = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED |
+					     GMEMFD_CREATE_SMALL_SHARED);
+	int rounds = debug_kernel() ? 30 : 100, status, pipes[2];
+	char c;
+
+	for (int i = 0; i < rounds; i++) {
+		pid_t child;
+
+		EXPECT_EQ(pipe(pipes), 0);
+		child = fork();
+		if (!child) {
+			char *p = gmem_map(fd, 0, 8 * MB);
+
+			for (size_t at = 0; at < 8 * MB; at += PAGE)
+				p[at] = 1;
+			if (write(pipes[1], "", 1) != 1)
+				_exit(1);
+			_exit(0);
+		}
+		EXPECT_EQ(read(pipes[0], &c, 1), 1);
+		usleep(i * 37 % 2000);
+		EXPECT_EQ(gmem_punch(fd, 0, 8 * MB), 0);
+		EXPECT_EQ(waitpid(child, &status, 0), child);
+		EXPECT_EQ(status, 0);
+		EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
+		close(pipes[0]);
+		close(pipes[1]);
+	}
+	close(fd);
+}
+
 /* The last put in every kind of context: see tests/kernel/put_test.c. */
+
+static void tell_put(int dev, const char *fmt, ...)
+{
+	char text[64];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	EXPECT_EQ(write(dev, text, strlen(text)), (long)strlen(text));
+}
+
+static int open_put(void)
+{
+	int dev = open("/dev/gmemfd_put", O_WRONLY | O_CLOEXEC);
+
+	if (dev < 0)
+		test_skip("gmemfd_put_test is not loaded");
+	return dev;
+}
 
 static void put_in(const char *context)
 {
 	long available = pool(2 * MB, "free_hugepages");
-	int dev = open("/dev/gmemfd_put", O_WRONLY | O_CLOEXEC);
-	char text[64];
+	int dev = open_put();
 
-	if (dev < 0)
-		test_skip("gmemfd_put_test is not loaded");
 	/* A 2 MiB folio, a 4 KiB one, and with the file closed before the put. */
 	for (int round = 0; round < 3; round++) {
 		int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
@@ -269,49 +400,63 @@ static void put_in(const char *context)
 		fill(p, 2 * MB, 3);
 		if (round)
 			EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
-		snprintf(text, sizeof(text), "hold %lx", (unsigned long)p + 7 * PAGE);
-		EXPECT_EQ(write(dev, text, strlen(text)), (long)strlen(text));
+		tell_put(dev, "hold %lx", (unsigned long)p + 7 * PAGE);
 		EXPECT_ERR(gmem_convert(fd, 0, 2 * MB, true), EAGAIN);
 		if (round < 2)
 			EXPECT_EQ(gmem_punch(fd, 0, 2 * MB), 0);
 		munmap(p, 2 * MB);
 		close(fd);
 		EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 1);
-		snprintf(text, sizeof(text), "put %s", context);
-		EXPECT_EQ(write(dev, text, strlen(text)), (long)strlen(text));
+		tell_put(dev, "put %s", context);
 		EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
 	}
 	close(dev);
 }
 
-TEST(last_put_in_hardirq)
-{
-	put_in("hardirq");
-}
+#define PUT_IN(context)							\
+	TEST(last_put_in_##context)					\
+	{								\
+		put_in(#context);					\
+	}
 
-TEST(last_put_in_softirq)
-{
-	put_in("softirq");
-}
+PUT_IN(hardirq)
+PUT_IN(softirq)
+PUT_IN(tasklet)
+PUT_IN(ipi)
+PUT_IN(rcu)
+PUT_IN(workqueue)
+PUT_IN(raw_spinlock)
+PUT_IN(irqs_off)
+PUT_IN(bh_off)
 
-TEST(last_put_in_rcu_callback)
+/*
+ * A batch that starts with an ordinary folio, whose release takes the lruvec
+ * lock and keeps it: ours are put under it.
+ */
+TEST(last_put_under_lruvec_lock)
 {
-	put_in("rcu");
-}
+	long available = pool(2 * MB, "free_hugepages");
+	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED), dev = open_put();
+	char *p = gmem_map(fd, 0, 4 * MB);
+	size_t size = 4 * MB;
+	char *ordinary = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-TEST(last_put_under_raw_spinlock)
-{
-	put_in("raw_spinlock");
-}
-
-TEST(last_put_with_irqs_off)
-{
-	put_in("irqs_off");
-}
-
-TEST(last_put_in_folio_batch)
-{
-	put_in("batch");
+	/* Far more than one CPU keeps back before they get onto the LRU. */
+	memset(ordinary, 1, size);
+	fill(p, 4 * MB, 3);
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
+	tell_put(dev, "hold %lx", (unsigned long)ordinary);
+	for (int i = 1; i < 10; i++)
+		tell_put(dev, "hold %lx", (unsigned long)p + i * PAGE);
+	tell_put(dev, "hold %lx", (unsigned long)p + 3 * MB);
+	munmap(ordinary, size);
+	munmap(p, 4 * MB);
+	close(fd);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 2);
+	tell_put(dev, "put batch");
+	EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
+	close(dev);
 }
 
 /* cgroups */

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A module for the tests: takes a reference to a user page and drops it in the
+ * A module for the tests: takes references to user pages and drops them in the
  * context asked for.  Writing to /dev/gmemfd_put:
  *
  *   hold ADDRESS    take a reference to the page at this address
- *   put CONTEXT     drop it: hardirq, softirq, rcu, raw_spinlock, irqs_off, batch
+ *   put CONTEXT     drop them: hardirq, softirq, tasklet, ipi, rcu, workqueue,
+ *                   raw_spinlock, irqs_off, bh_off; batch for one batch, which
+ *                   must start with a folio that is on an LRU: the others are
+ *                   then put under the lruvec lock
  */
 #include <linux/completion.h>
 #include <linux/folio_batch.h>
@@ -14,40 +17,84 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
+#include <linux/smp.h>
 #include <linux/timer.h>
 #include <linux/uaccess.h>
+#include <linux/workqueue.h>
 
-static DEFINE_MUTEX(put_lock);
-static struct page *held;
+static DEFINE_MUTEX(put_lock);	/* for the next two */
+static struct page *held[FOLIO_BATCH_SIZE];
+static unsigned int nr_held;
 static struct completion done;
+
+static void put_all(void)
+{
+	for (unsigned int i = 0; i < nr_held; i++)
+		put_page(held[i]);
+}
+
+static void put_and_tell(void)
+{
+	put_all();
+	complete(&done);
+}
 
 static enum hrtimer_restart put_in_hardirq(struct hrtimer *timer)
 {
-	put_page(held);
-	complete(&done);
+	put_and_tell();
 	return HRTIMER_NORESTART;
 }
 
 static void put_in_softirq(struct timer_list *timer)
 {
-	put_page(held);
-	complete(&done);
+	put_and_tell();
+}
+
+static void put_in_tasklet(struct tasklet_struct *tasklet)
+{
+	put_and_tell();
 }
 
 static void put_in_rcu(struct rcu_head *head)
 {
-	put_page(held);
-	complete(&done);
+	put_and_tell();
+}
+
+static void put_in_work(struct work_struct *work)
+{
+	put_and_tell();
+}
+
+static void put_in_ipi(void *unused)
+{
+	put_all();
 }
 
 static struct hrtimer hard_timer;
 static struct timer_list soft_timer;
 static struct rcu_head rcu_head;
+static DECLARE_TASKLET(put_tasklet, put_in_tasklet);
+static DECLARE_WORK(put_work, put_in_work);
+
+static int put_batch(void)
+{
+	struct folio_batch batch;
+
+	if (!nr_held || !folio_test_lru(page_folio(held[0])) ||
+	    folio_ref_count(page_folio(held[0])) != 1)
+		return -EBUSY;
+	folio_batch_init(&batch);
+	for (unsigned int i = 0; i < nr_held; i++)
+		folio_batch_add(&batch, page_folio(held[i]));
+	folios_put(&batch);
+	return 0;
+}
 
 static int put_in(const char *context)
 {
 	static DEFINE_RAW_SPINLOCK(raw_lock);
 	unsigned long flags;
+	int err = 0;
 
 	init_completion(&done);
 	if (!strcmp(context, "hardirq")) {
@@ -56,27 +103,49 @@ static int put_in(const char *context)
 	} else if (!strcmp(context, "softirq")) {
 		mod_timer(&soft_timer, jiffies + 1);
 		wait_for_completion(&done);
+	} else if (!strcmp(context, "tasklet")) {
+		tasklet_schedule(&put_tasklet);
+		wait_for_completion(&done);
+	} else if (!strcmp(context, "ipi")) {
+		int other = cpumask_any_but(cpu_online_mask, get_cpu());
+
+		err = smp_call_function_single(other, put_in_ipi, NULL, true);
+		put_cpu();
 	} else if (!strcmp(context, "rcu")) {
 		call_rcu(&rcu_head, put_in_rcu);
 		wait_for_completion(&done);
+	} else if (!strcmp(context, "workqueue")) {
+		schedule_work(&put_work);
+		wait_for_completion(&done);
 	} else if (!strcmp(context, "raw_spinlock")) {
 		raw_spin_lock_irqsave(&raw_lock, flags);
-		put_page(held);
+		put_all();
 		raw_spin_unlock_irqrestore(&raw_lock, flags);
 	} else if (!strcmp(context, "irqs_off")) {
 		local_irq_save(flags);
-		put_page(held);
+		put_all();
 		local_irq_restore(flags);
+	} else if (!strcmp(context, "bh_off")) {
+		local_bh_disable();
+		put_all();
+		local_bh_enable();
 	} else if (!strcmp(context, "batch")) {
-		struct folio_batch batch;
-
-		folio_batch_init(&batch);
-		folio_batch_add(&batch, page_folio(held));
-		folios_put(&batch);
+		err = put_batch();
 	} else {
-		return -EINVAL;
+		err = -EINVAL;
 	}
-	held = NULL;
+	if (!err)
+		nr_held = 0;
+	return err;
+}
+
+static int hold(unsigned long address)
+{
+	if (nr_held == ARRAY_SIZE(held))
+		return -ENOSPC;
+	if (get_user_pages_fast(address, 1, FOLL_WRITE, &held[nr_held]) != 1)
+		return -EFAULT;
+	nr_held++;
 	return 0;
 }
 
@@ -92,9 +161,9 @@ static ssize_t put_write(struct file *file, const char __user *buf, size_t len,
 	text[len] = '\0';
 
 	mutex_lock(&put_lock);
-	if (sscanf(text, "hold %lx", &address) == 1 && !held)
-		err = get_user_pages_fast(address, 1, FOLL_WRITE, &held) == 1 ? 0 : -EFAULT;
-	else if (!strncmp(text, "put ", 4) && held)
+	if (sscanf(text, "hold %lx", &address) == 1)
+		err = hold(address);
+	else if (!strncmp(text, "put ", 4) && nr_held)
 		err = put_in(text + 4);
 	mutex_unlock(&put_lock);
 	return err ?: len;
@@ -124,10 +193,10 @@ static void __exit put_exit(void)
 {
 	misc_deregister(&put_misc);
 	rcu_barrier();
-	if (held)
-		put_page(held);
+	put_all();
 }
 module_exit(put_exit);
 
-MODULE_DESCRIPTION("Drops page references in awkward contexts, for gmemfd's tests");
+MODULE_DESCRIPTION("Drops references to pages in awkward contexts, for tests of gmemfd");
+MODULE_AUTHOR("The gmemfd authors");
 MODULE_LICENSE("GPL");
