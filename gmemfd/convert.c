@@ -6,7 +6,6 @@
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
-#include <linux/sched/signal.h>
 
 #include "gmemfd.h"
 
@@ -347,6 +346,7 @@ static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
 				  ktime_t deadline)
 {
 	ktime_t delay = GMEM_WAIT_MIN_NS;
+	int err;
 
 	do {
 		ktime_t now = ktime_get(), until = min(now + delay, deadline);
@@ -357,8 +357,9 @@ static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
 		if (!signal_pending(current))
 			schedule_hrtimeout_range(&until, delay / 4, HRTIMER_MODE_ABS);
 		__set_current_state(TASK_RUNNING);
-		if (signal_pending(current))
-			return -EINTR;
+		err = gmem_interrupted();
+		if (err)
+			return err;
 		delay = min(2 * delay, GMEM_WAIT_MAX_NS);
 	} while (gmem_referenced(gi, index));
 	return 0;
@@ -370,10 +371,11 @@ static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
  * @ranges: checked, in ascending order, disjoint
  * @nr: how many
  * @deadline: how long to wait for references to go; NULL for not
- * @busy: out, with -EAGAIN, with -ETIMEDOUT, and with -EINTR if it is set: the
- *	first page somebody holds a reference to
+ * @busy: out, if a conversion was refused: the first page somebody held a
+ *	reference to
  *
- * Return: 0 or the errors in the description of struct gmemfd_convert.
+ * Return: 0 or the errors in the description of struct gmemfd_convert, or
+ * -ERESTARTNOINTR.
  */
 int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
 		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy)

@@ -19,7 +19,10 @@
 static u64 gmem_block_sizes __ro_after_init;
 
 #ifdef CONFIG_FAULT_INJECTION
-DECLARE_FAULT_ATTR(gmem_fail_attr);
+struct fault_attr gmem_fail_attr = {	/* by fail-nth, and silently */
+	.interval = 1,
+	.times = ATOMIC_INIT(1),
+};
 #endif
 
 /* Sizes hugetlb has here, out of those that fit our geometry. */

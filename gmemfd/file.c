@@ -351,8 +351,9 @@ static long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t le
 		pgoff_t end = pos + (span.hi - span.lo);
 		struct gmem_invalidation inv = {};
 
-		if (signal_pending(current))
-			return -EINTR;
+		err = gmem_interrupted();
+		if (err)
+			return err;
 		err = gmem_lock_blocks(gi, pos, end);
 		if (err)
 			return err;
@@ -410,7 +411,7 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 			   flags & GMEMFD_CONVERT_WAIT ? &deadline : NULL, &busy);
 	if (busy != ULONG_MAX)
 		*error_offset = (u64)busy << PAGE_SHIFT;
-	if (err == -EINTR && *timeout < KTIME_MAX)
+	if ((err == -EINTR || err == -ERESTARTNOINTR) && *timeout < KTIME_MAX)
 		*timeout = max(ktime_sub(deadline, ktime_get()), 0);
 	return err;
 }
@@ -418,7 +419,8 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 /* Errors that tell more than their number does. */
 static bool gmem_convert_tells(int err)
 {
-	return err == -EAGAIN || err == -ETIMEDOUT || err == -EINTR;
+	return err == -EAGAIN || err == -ETIMEDOUT || err == -EINTR ||
+	       err == -ERESTARTNOINTR;
 }
 
 static int gmem_ioctl_convert(struct file *file, void __user *argp)

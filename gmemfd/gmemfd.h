@@ -22,6 +22,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
+#include <linux/sched/signal.h>
 
 #include "state.h"
 #include "uapi/gmemfd.h"
@@ -184,6 +185,17 @@ static inline bool gmem_should_fail(void)
 	return false;
 }
 #endif
+
+/*
+ * Has the caller to leave the kernel?  For a signal; or, without noticing, for
+ * work of its own (io_uring's, which may be what drops a reference).
+ */
+static inline int gmem_interrupted(void)
+{
+	if (!signal_pending(current))
+		return 0;
+	return task_sigpending(current) ? -EINTR : -ERESTARTNOINTR;
+}
 
 static inline bool gmem_off_direct_map(const struct gmem_inode *gi)
 {

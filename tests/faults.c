@@ -5,6 +5,7 @@
  * each time it fails.  Needs the debug kernel.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <sys/syscall.h>
 
 #include "lib.h"
@@ -85,6 +86,10 @@ static void expect_same(const struct snapshot *a, const struct snapshot *b,
 			FAIL("failure %d changed the state at %#llx", nth,
 			     (unsigned long long)at);
 	}
+	/* What a block takes comes out of the file's reservation. */
+	if (a->available - a->resv != b->available - b->resv)
+		FAIL("failure %d: %ld free and %ld reserved pages, were %ld and %ld",
+		     nth, b->available, b->resv, a->available, a->resv);
 }
 
 /* Let the nth allocation of one call fail, for all n; returns how many. */
@@ -148,13 +153,13 @@ TEST(faults_create)
 	printf("# %d failures survived\n", failures);
 }
 
-static void walk_conversions(size_t block)
+static void walk_conversions(size_t block, uint64_t flags)
 {
 	int fd, n = 0;
 	char *p;
 
 	faults_set_up();
-	fd = gmem_create(block, block, GMEMFD_CREATE_INIT_SHARED);
+	fd = gmem_create(block, block, GMEMFD_CREATE_INIT_SHARED | flags);
 	p = gmem_map(fd, 0, block);
 	n += WALK(fd, block, gmem_allocate(fd, 0, 2 * MB));
 	fill(p, 2 * MB, 3);
@@ -175,12 +180,212 @@ static void walk_conversions(size_t block)
 
 TEST(faults_convert_2m)
 {
-	walk_conversions(2 * MB);
+	walk_conversions(2 * MB, 0);
 }
 
 TEST(faults_convert_1g)
 {
-	walk_conversions(GB);
+	walk_conversions(GB, 0);
+}
+
+TEST(faults_convert_small_shared)
+{
+	walk_conversions(2 * MB, GMEMFD_CREATE_SMALL_SHARED);
+}
+
+/*
+ * Both directions at once, over a hole, an unbroken block, a mixed one and
+ * whole ones, and with contents looked at after each failure.
+ */
+TEST(faults_convert_ranges)
+{
+	enum { HOLE = 0, UNBROKEN = 1, MIXED = 2, SHARED = 3, PRIVATE = 4, NR };
+	const uint64_t b = 2 * MB, private = GMEMFD_ATTRIBUTE_PRIVATE;
+	const struct gmemfd_convert_range ranges[] = {
+		{ HOLE * b + PAGE, PAGE, 0 },
+		{ HOLE * b + MB, PAGE, 0 },
+		{ UNBROKEN * b + 3 * PAGE, 2 * PAGE, 0 },
+		{ MIXED * b, PAGE, private },
+		{ MIXED * b + MB, PAGE, 0 },
+		{ SHARED * b + 5 * PAGE, PAGE, private },
+		{ SHARED * b + 9 * PAGE, PAGE, private },
+		{ PRIVATE * b, b, 0 },
+	};
+	const int nr = sizeof(ranges) / sizeof(*ranges);
+	struct snapshot before, after;
+	int fd, nth, failures = 0;
+	uint64_t at = 1;
+	bool hit;
+	char *p;
+
+	faults_set_up();
+	for (nth = 1; nth < 300; nth++) {
+		fd = gmem_create(NR * b, b, 0);
+		p = gmem_map(fd, 0, NR * b);
+		EXPECT_EQ(gmem_allocate(fd, UNBROKEN * b, b), 0);
+		EXPECT_EQ(gmem_convert(fd, MIXED * b, 3 * b, false), 0);
+		fill(p + MIXED * b, 3 * b, 7);
+		EXPECT_EQ(gmem_convert(fd, MIXED * b + MB, MB, true), 0);
+		EXPECT_EQ(gmem_convert(fd, PRIVATE * b, b, true), 0);
+
+		look(fd, NR * b, &before);
+		faults_arm(nth);
+		int ret = gmem_convert_ranges(fd, ranges, nr, &at);
+
+		hit = faults_fired();
+		look(fd, NR * b, &after);
+		if (ret) {
+			EXPECT(hit);
+			expect_same(&before, &after, NR * b, nth);
+			EXPECT(holds(p + MIXED * b, MB, 7));
+			EXPECT(holds(p + SHARED * b, b, 7 + b / 8));
+			EXPECT(!can_read(p + PRIVATE * b));
+			EXPECT(!can_read(p + UNBROKEN * b + 3 * PAGE));
+			EXPECT_EQ(gmem_convert_ranges(fd, ranges, nr, &at), 0);
+			failures++;
+		}
+		EXPECT(!can_read(p + SHARED * b + 9 * PAGE));
+		EXPECT_EQ(gmem_convert(fd, 0, NR * b, false), 0);
+		EXPECT(is_zero(p, MIXED * b));
+		EXPECT(holds(p + MIXED * b, 3 * b, 7));
+		munmap(p, NR * b);
+		close(fd);
+		if (!hit)
+			break;
+	}
+	EXPECT(nth < 300);
+	printf("# %d failures survived\n", failures);
+	EXPECT(failures >= 8);
+}
+
+static struct pin waited_for;
+
+static void *unpin_soon(void *arg)
+{
+	(void)arg;
+	usleep(20000);
+	unpin(&waited_for);
+	return NULL;
+}
+
+TEST(faults_convert_wait)
+{
+	int fd, nth, failures = 0;
+	bool hit = true;
+	char *p;
+
+	faults_set_up();
+	for (nth = 1; hit && nth < 100; nth++) {
+		uint64_t at = 0, timeout = ~0ULL;
+		pthread_t thread;
+
+		fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+		p = gmem_map(fd, 0, 2 * MB);
+		fill(p, 2 * MB, 7);
+		pin_io_uring(&waited_for, p + MB, PAGE);
+		EXPECT_EQ(pthread_create(&thread, NULL, unpin_soon, NULL), 0);
+		faults_arm(nth);
+		int ret = gmem_convert_wait(fd, PAGE, PAGE, &timeout, &at);
+
+		hit = faults_fired();
+		EXPECT_EQ(gmem_state(fd, PAGE), !ret);
+		if (ret) {
+			EXPECT(hit);
+			EXPECT(holds(p, 2 * MB, 7));
+			failures++;
+		}
+		EXPECT_EQ(pthread_join(thread, NULL), 0);
+		munmap(p, 2 * MB);
+		close(fd);
+	}
+	EXPECT(!hit);
+	printf("# %d failures survived\n", failures);
+	EXPECT(failures >= 2);
+}
+
+/* Punching, a part and all of a block, and pages that are held meanwhile. */
+TEST(faults_punch)
+{
+	const uint64_t size = 4 * MB;
+	int fd, nth, failures = 0;
+	struct snapshot before, after;
+	bool hit = true;
+	char *p;
+
+	faults_set_up();
+	for (nth = 1; hit && nth < 200; nth++) {
+		long available = pool(2 * MB, "free_hugepages");
+		struct pin pin;
+
+		fd = gmem_create(size, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+		p = gmem_map(fd, 0, size);
+		fill(p, size, 7);
+		EXPECT_EQ(gmem_convert(fd, MB, 2 * MB, true), 0);
+		pin_io_uring(&pin, p + 3 * MB + 8 * PAGE, PAGE);
+		look(fd, size, &before);
+		faults_arm(nth);
+		int ret = gmem_punch(fd, 16 * PAGE, size - 16 * PAGE);
+
+		hit = faults_fired();
+		look(fd, size, &after);
+		EXPECT(holds(p, 16 * PAGE, 7));
+		if (ret) {
+			EXPECT(hit);
+			EXPECT_EQ(errno, ENOMEM);
+			expect_same(&before, &after, size, nth);
+			failures++;
+			EXPECT_EQ(gmem_punch(fd, 16 * PAGE, size - 16 * PAGE), 0);
+		}
+		EXPECT(!(gmem_range(fd, 2 * MB).flags & GMEMFD_RANGE_ALLOCATED));
+		unpin(&pin);
+		EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available - 1));
+		EXPECT_EQ(gmem_convert(fd, 0, size, false), 0);
+		EXPECT(holds(p, 16 * PAGE, 7));
+		EXPECT(is_zero(p + 16 * PAGE, size - 16 * PAGE));
+		munmap(p, size);
+		close(fd);
+	}
+	EXPECT(!hit);
+	printf("# %d failures survived\n", failures);
+	EXPECT(failures >= 1);
+}
+
+/* The last close cannot fail: whatever it cannot get it does without. */
+static void walk_close(size_t block)
+{
+	bool hit = true;
+	int nth;
+
+	faults_set_up();
+	for (nth = 1; hit && nth < 200; nth++) {
+		long available = pool(block, "free_hugepages");
+		int fd = gmem_create(block, block, GMEMFD_CREATE_INIT_SHARED);
+		char *p = gmem_map(fd, 0, block);
+		struct pin pin;
+
+		fill(p, 2 * MB, 7);
+		EXPECT_EQ(gmem_convert(fd, PAGE, MB, true), 0);
+		EXPECT_EQ(gmem_punch(fd, 8 * PAGE, PAGE), 0);
+		pin_io_uring(&pin, p, PAGE);
+		munmap(p, block);
+		faults_arm(nth);
+		close(fd);
+		hit = faults_fired();
+		unpin(&pin);
+		EXPECT(EVENTUALLY(pool(block, "free_hugepages") == available));
+	}
+	EXPECT(!hit);
+	printf("# %d failures survived\n", nth - 2);
+}
+
+TEST(faults_close_2m)
+{
+	walk_close(2 * MB);
+}
+
+TEST(faults_close_1g)
+{
+	walk_close(GB);
 }
 
 /* From a private block that hugetlb's folio still is. */

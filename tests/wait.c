@@ -242,6 +242,9 @@ TEST(convert_ranges_mixed)
 		memset(expected + ranges[i].offset / PAGE, !!ranges[i].attributes,
 		       ranges[i].size / PAGE);
 	for (unsigned int i = 0; i < sizeof(expected); i++) {
+		/* Around each change, and now and then. */
+		if (i % 64 && i >= 2 && expected[i] == expected[i - 2])
+			continue;
 		EXPECT_EQ(gmem_state(fd, i * PAGE), expected[i]);
 		EXPECT_EQ(can_read(p + i * PAGE), !expected[i]);
 	}
@@ -274,7 +277,7 @@ TEST(convert_ranges_all_or_none)
 	EXPECT_ERR(gmem_convert_ranges(fd, ranges, 7, &at), EAGAIN);
 	EXPECT_EQ(at, 4 * MB + 3 * PAGE);
 	EXPECT_EQ(gmem_state(fd, 0), 1);
-	for (uint64_t i = 0; i < 8 * MB; i += PAGE)
+	for (uint64_t i = 0; i < 8 * MB; i += 4 * PAGE)
 		EXPECT_EQ(gmem_state(fd, i), i < MB || i >= 6 * MB);
 	EXPECT(!can_read(p));
 	EXPECT(holds(p + MB, 5 * MB, 1 + MB / 8));

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * All at once on the same blocks from all CPUs, while the module is loaded and
+ * unloaded whenever nobody uses it.  What must hold at the end holds, and the
+ * kernel has nothing to say.
+ */
+#define _GNU_SOURCE
+#include <linux/io_uring.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "lib.h"
+
+#define SIZE	(8 * MB)
+
+struct stress {
+	int fd;
+	char *p;
+	unsigned int seed;
+	int cpu;
+	long operations;
+	bool failed;
+	pthread_t thread;
+};
+
+/* Pages that are private now are EFAULT: nothing is held then. */
+static void hold_in_pipe(struct stress *s, char *p, size_t size)
+{
+	struct iovec iov = { p, size };
+	int pipes[2];
+
+	if (pipe(pipes))
+		return;
+	vmsplice(pipes[1], &iov, 1, SPLICE_F_NONBLOCK);
+	if (rand_r(&s->seed) % 2)
+		gmem_punch(s->fd, (p - s->p) & ~(2 * MB - 1), 2 * MB);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+static void hold_in_ring(struct stress *s, char *p, size_t size)
+{
+	struct io_uring_params params = { };
+	struct iovec iov = { p, size };
+	int ring = syscall(__NR_io_uring_setup, 1, &params);
+
+	if (ring < 0)
+		return;
+	if (!syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS, &iov, 1) &&
+	    rand_r(&s->seed) % 2)
+		gmem_punch(s->fd, (p - s->p) & ~(2 * MB - 1), 2 * MB);
+	close(ring);
+}
+
+static bool expected(int ret)
+{
+	return !ret || errno == EAGAIN || errno == ETIMEDOUT || errno == ENOSPC;
+}
+
+static bool one_operation(struct stress *s)
+{
+	size_t at = rand_r(&s->seed) % (SIZE / PAGE) * PAGE;
+	size_t size = (1 + rand_r(&s->seed) % (rand_r(&s->seed) % 8 ? 16 : 1024)) * PAGE;
+	bool private = rand_r(&s->seed) % 2;
+	uint64_t timeout = 1000000, error_offset;
+	struct gmemfd_convert_range ranges[2];
+
+	if (at + size > SIZE)
+		size = SIZE - at;
+	switch (rand_r(&s->seed) % 16) {
+	case 0:
+		return expected(gmem_convert_wait(s->fd, at, size, &timeout, &error_offset));
+	case 1:
+		ranges[0] = (struct gmemfd_convert_range) {
+			at, size, private ? GMEMFD_ATTRIBUTE_PRIVATE : 0,
+		};
+		ranges[1] = (struct gmemfd_convert_range) {
+			(at + size) % SIZE, PAGE, private ? 0 : GMEMFD_ATTRIBUTE_PRIVATE,
+		};
+		return expected(gmem_convert_ranges(s->fd, ranges, at + size < SIZE ? 2 : 1,
+						    &error_offset));
+	case 2:
+		return expected(gmem_punch(s->fd, at, size));
+	case 3:
+		return expected(gmem_allocate(s->fd, at, size));
+	case 4:
+		hold_in_pipe(s, s->p + at, size);
+		return true;
+	case 5:
+		hold_in_ring(s, s->p + at, size);
+		return true;
+	case 6:
+		madvise(s->p + at, size, MADV_DONTNEED);
+		return true;
+	case 7:
+		gmem_range(s->fd, at);
+		return true;
+	case 8 ... 11:
+		/* A store, or EFAULT: no signals here. */
+		syscall(__NR_getrandom, s->p + at, 8, 1);
+		return true;
+	default:
+		return expected(gmem_convert(s->fd, at, size, private));
+	}
+}
+
+static void *stress_one(void *arg)
+{
+	struct stress *s = arg;
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(s->cpu, &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
+	for (long i = 0; i < s->operations && !s->failed; i++)
+		s->failed = !one_operation(s);
+	return NULL;
+}
+
+static void stress_round(unsigned int seed, size_t block, uint64_t flags, long operations)
+{
+	struct gmemfd_create create = {
+		.size = block == GB ? GB : SIZE, .block_size = block, .flags = flags,
+	};
+	int nr = 2 * sysconf(_SC_NPROCESSORS_ONLN), device, fd;
+	struct stress threads[nr];
+	char *p;
+
+	do {	/* the module may not be there for a moment */
+		device = open("/dev/gmemfd", O_RDWR | O_CLOEXEC);
+	} while (device < 0);
+	fd = ioctl(device, GMEMFD_CREATE, &create);
+	EXPECT(fd >= 0);
+	close(device);
+	p = gmem_map(fd, 0, SIZE);
+	for (int i = 0; i < nr; i++) {
+		threads[i] = (struct stress) {
+			.fd = fd, .p = p, .seed = seed * 100 + i, .cpu = i / 2,
+			.operations = operations,
+		};
+		EXPECT_EQ(pthread_create(&threads[i].thread, NULL, stress_one, &threads[i]), 0);
+	}
+	for (int i = 0; i < nr; i++) {
+		EXPECT_EQ(pthread_join(threads[i].thread, NULL), 0);
+		EXPECT(!threads[i].failed);
+	}
+	/* Rings let go of their pages some time after their close. */
+	EXPECT(EVENTUALLY(!gmem_convert(fd, 0, SIZE, true)));
+	EXPECT(!can_read(p + SIZE / 2));
+	EXPECT_EQ(gmem_convert(fd, 0, SIZE, false), 0);
+	for (size_t at = 0; at < SIZE; at += 16 * PAGE) {
+		EXPECT_EQ(gmem_state(fd, at), 0);
+		EXPECT(can_write(p + at));
+	}
+	munmap(p, SIZE);
+	close(fd);
+}
+
+static void load_and_unload(void)
+{
+	long unloaded = 0;
+
+	for (;;) {
+		if (!module_unload("gmemfd")) {
+			unloaded++;
+			if (module_load("gmemfd", ""))
+				_exit(1);
+		}
+		if (getppid() == 1)
+			_exit(0);
+	}
+}
+
+TEST(stress_same_blocks)
+{
+	const uint64_t flags[] = {
+		0, GMEMFD_CREATE_INIT_SHARED, GMEMFD_CREATE_SMALL_SHARED,
+		GMEMFD_CREATE_INIT_SHARED | GMEMFD_CREATE_KEEP_DIRECT_MAP,
+	};
+	int rounds = debug_kernel() ? 8 : 40, status;
+	pid_t loader;
+
+	test_loads_modules();
+	loader = fork();
+	if (!loader)
+		load_and_unload();
+	for (int i = 0; i < rounds; i++)
+		stress_round(i, i % 8 == 7 ? GB : 2 * MB, flags[i % 4], 500);
+	kill(loader, SIGTERM);
+	EXPECT_EQ(waitpid(loader, &status, 0), loader);
+	EXPECT(WIFSIGNALED(status));
+	/* It may have been between the two. */
+	if (access("/dev/gmemfd", F_OK))
+		EXPECT_EQ(module_load("gmemfd", ""), 0);
+}
