@@ -74,67 +74,10 @@ TEST(shared_folio_is_mapped_by_pmd)
 	char *p = gmem_map(fd, 0, 2 * MB);
 
 	p[5 * PAGE] = 1;
-	EXPECT(mapped_by_pmd(p));
+	EXPECT(smaps(p, "FilePmdMapped"));
 	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
 	EXPECT_EQ(p[5 * PAGE], 1);
-	EXPECT(!mapped_by_pmd(p));
-}
-
-static void pinned(void (*pin_fn)(struct pin *, void *, size_t))
-{
-	int fd = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
-	char *p = gmem_map(fd, 0, 8 * MB);
-	uint64_t at = 0;
-	struct pin pin;
-
-	fill(p, 8 * MB, 7);
-	pin_fn(&pin, p + 4 * MB + 20 * PAGE, PAGE);
-
-	/* The 2 MiB folio is held as a whole. */
-	EXPECT_ERR(gmem_convert_at(fd, MB, 6 * MB, true, &at), EAGAIN);
-	EXPECT_EQ(at, 4 * MB);
-	EXPECT_ERR(gmem_convert_at(fd, 5 * MB, PAGE, true, &at), EAGAIN);
-	EXPECT_EQ(at, 5 * MB);
-	for (int i = 0; i < 8; i++)
-		EXPECT_EQ(gmem_state(fd, i * MB), 0);
-	EXPECT(holds(p, 8 * MB, 7));
-	EXPECT_EQ(gmem_range(fd, 0).folio_order, 9);
-
-	/* What nobody holds converts. */
-	EXPECT_EQ(gmem_convert(fd, 0, 4 * MB, true), 0);
-	EXPECT_EQ(gmem_convert(fd, 6 * MB, 2 * MB, true), 0);
-
-	unpin(&pin);
-	EXPECT(EVENTUALLY(!gmem_convert(fd, 0, 8 * MB, true)));
-	EXPECT_EQ(gmem_convert(fd, 0, 8 * MB, false), 0);
-	EXPECT(holds(p, 8 * MB, 7));
-}
-
-TEST(convert_refuses_pipe_page)
-{
-	pinned(pin_pipe);
-}
-
-TEST(convert_refuses_io_uring_buffer)
-{
-	pinned(pin_io_uring);
-}
-
-TEST(convert_small_folio_pin_names_page)
-{
-	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
-	char *p = gmem_map(fd, 0, 2 * MB);
-	uint64_t at = 0;
-	struct pin pin;
-
-	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
-	pin_pipe(&pin, p + 20 * PAGE, PAGE);
-	EXPECT_ERR(gmem_convert_at(fd, 0, 2 * MB, true, &at), EAGAIN);
-	EXPECT_EQ(at, 20 * PAGE);
-	EXPECT_EQ(gmem_state(fd, PAGE), 0);
-	EXPECT_EQ(gmem_convert(fd, PAGE, 19 * PAGE, true), 0);
-	unpin(&pin);
-	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, true), 0);
+	EXPECT(!smaps(p, "FilePmdMapped"));
 }
 
 /* To shared succeeds though a neighbour is pinned; the folios join later. */

@@ -261,7 +261,7 @@ static uint64_t touch(char *p, struct counters start)
 	fact(in_place && !(pfn % (GB / PAGE)),
 	     "one piece of 1 GiB: offset 0 is page frame 0x%lx, the others follow", pfn);
 	fact(zeroed == 8 * MB, "only what was touched has been zeroed: %lu MiB", zeroed / MB);
-	fact(order_9 && mapped_by_pmd(p), "folios of order 9, mapped by PMD");
+	fact(order_9 && smaps(p, "FilePmdMapped"), "folios of order 9, mapped by PMD");
 	shift = direct_map_shift(pfn);
 	fact(read && shift == 30, "the kernel maps the block by %s and can read it",
 	     map_size[shift]);

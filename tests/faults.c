@@ -56,14 +56,8 @@ struct snapshot {
 
 static void look(int fd, uint64_t size, struct snapshot *s)
 {
-	struct gmemfd_get_ranges get = {
-		.end = size, .ranges = (uintptr_t)s->ranges, .nr_ranges = MAX_RANGES,
-	};
-
 	memset(s, 0, sizeof(*s));
-	EXPECT_EQ(ioctl(fd, GMEMFD_GET_RANGES, &get), 0);
-	EXPECT_EQ(get.offset, size);
-	s->nr = get.nr_ranges;
+	s->nr = gmem_ranges(fd, size, s->ranges, MAX_RANGES);
 	s->available = pool(2 * MB, "free_hugepages");
 	s->resv = pool(2 * MB, "resv_hugepages");
 }

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <elf.h>
 #include <linux/io_uring.h>
+#include <linux/loop.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,7 +17,7 @@
 #define SKIPPED	77
 
 static struct test *tests, **tests_end = &tests;
-static const char *current_test = "";
+static const char *current_test = "", *current_case;
 
 void test_register(struct test *test)
 {
@@ -30,6 +31,8 @@ void test_fail(const char *file, int line, const char *fmt, ...)
 	va_list ap;
 
 	printf("# %s: %s:%d: ", current_test, file, line);
+	if (current_case)
+		printf("%s: ", current_case);
 	errno = err;
 	va_start(ap, fmt);
 	vprintf(fmt, ap);
@@ -37,6 +40,11 @@ void test_fail(const char *file, int line, const char *fmt, ...)
 	printf("\n");
 	fflush(stdout);
 	_exit(1);
+}
+
+void test_case(const char *name)
+{
+	current_case = name;
 }
 
 void test_skip(const char *why)
@@ -282,6 +290,18 @@ struct gmemfd_range gmem_range(int fd, uint64_t offset)
 	return range;
 }
 
+unsigned int gmem_ranges(int fd, uint64_t size, struct gmemfd_range *ranges,
+			 unsigned int nr)
+{
+	struct gmemfd_get_ranges get = {
+		.end = size, .ranges = (uintptr_t)ranges, .nr_ranges = nr,
+	};
+
+	EXPECT_EQ(ioctl(fd, GMEMFD_GET_RANGES, &get), 0);
+	EXPECT_EQ(get.offset, size);
+	return get.nr_ranges;
+}
+
 int gmem_state(int fd, uint64_t offset)
 {
 	return !!(gmem_range(fd, offset).flags & GMEMFD_RANGE_PRIVATE);
@@ -387,22 +407,24 @@ long read_kcore(uint64_t address, void *buf, size_t size)
 	return n;
 }
 
-bool mapped_by_pmd(const void *p)
+long smaps(const void *p, const char *key)
 {
+	FILE *f = fopen("/proc/self/smaps", "r");
 	unsigned long start, end;
+	size_t len = strlen(key);
 	bool inside = false;
 	char line[256];
-	long kb = 0;
-	FILE *f = fopen("/proc/self/smaps", "r");
+	long kb = -1;
 
-	while (fgets(line, sizeof(line), f)) {
+	while (kb < 0 && fgets(line, sizeof(line), f)) {
 		if (isxdigit(line[0]) && sscanf(line, "%lx-%lx", &start, &end) == 2)
 			inside = (uintptr_t)p >= start && (uintptr_t)p < end;
-		if (inside && sscanf(line, "FilePmdMapped: %ld", &kb) == 1)
-			break;
+		if (inside && !strncmp(line, key, len) && line[len] == ':')
+			kb = atol(line + len + 1);
 	}
 	fclose(f);
-	return kb > 0;
+	EXPECT(kb >= 0);
+	return kb * KB;
 }
 
 static bool five_level_paging(void)
@@ -475,6 +497,27 @@ void unpin(struct pin *pin)
 		close(pin->pipe[0]);
 		close(pin->pipe[1]);
 	}
+}
+
+int open_loop_device(size_t size, int *file)
+{
+	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), nr, fd, direct;
+	char path[32];
+
+	*file = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	EXPECT_EQ(ftruncate(*file, size), 0);
+	config.fd = *file;
+	nr = ioctl(control, LOOP_CTL_GET_FREE);
+	EXPECT(nr >= 0);
+	snprintf(path, sizeof(path), "/dev/loop%d", nr);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	EXPECT_EQ(ioctl(fd, LOOP_CONFIGURE, &config), 0);
+	direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	EXPECT(direct >= 0);
+	close(fd);
+	close(control);
+	return direct;
 }
 
 /* Files of the kernel */

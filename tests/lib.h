@@ -43,6 +43,8 @@ void test_register(struct test *test);
 _Noreturn void test_fail(const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 _Noreturn void test_skip(const char *why);
+/* For tests that go through a table: what a failure is in. */
+void test_case(const char *name);
 /* Module text has splits in the direct map: do not compare that afterwards. */
 void test_loads_modules(void);
 
@@ -86,6 +88,9 @@ int gmem_allocate(int fd, uint64_t offset, uint64_t size);
 char *gmem_map(int fd, uint64_t offset, size_t size);
 /* The range that offset lies in; its offset and size are of what is asked on. */
 struct gmemfd_range gmem_range(int fd, uint64_t offset);
+/* All ranges up to size; returns how many. */
+unsigned int gmem_ranges(int fd, uint64_t size, struct gmemfd_range *ranges,
+			 unsigned int nr);
 int gmem_state(int fd, uint64_t offset);	/* 1 private, 0 shared */
 
 /* Memory */
@@ -95,7 +100,8 @@ void fill(char *p, size_t size, uint64_t seed);
 bool holds(const char *p, size_t size, uint64_t seed);
 bool is_zero(const char *p, size_t size);
 uint64_t pfn_of(const void *p);
-bool mapped_by_pmd(const void *p);
+/* A figure of the mapping that p is in, in bytes: "Rss", "FilePmdMapped", ... */
+long smaps(const void *p, const char *key);
 
 /*
  * How the kernel maps a page frame: log2 of the mapping's size, 0 for not at
@@ -116,6 +122,12 @@ struct pin {
 void pin_io_uring(struct pin *pin, void *p, size_t size);
 void pin_pipe(struct pin *pin, void *p, size_t size);
 void unpin(struct pin *pin);
+
+/*
+ * A block device over a file in memory, opened with O_DIRECT: unlike the
+ * file's own O_DIRECT, which copies, its I/O is done in the caller's pages.
+ */
+int open_loop_device(size_t size, int *file);
 
 /* Failing allocations (faults.c): skips the test where the kernel cannot. */
 void faults_set_up(void);
