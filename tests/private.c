@@ -127,22 +127,25 @@ TEST(private_by_io_uring)
 	tear_down();
 }
 
-/* A loop device over a tmpfs file takes O_DIRECT. */
 TEST(private_by_o_direct)
 {
-	int file = open("/tmp/direct", O_RDWR | O_CREAT | O_TRUNC, 0600), direct;
+	int file, disk = open_loop_device(MB, &file);
+	static char buf[PAGE];
 
 	set_up();
-	EXPECT_EQ(ftruncate(file, MB), 0);
-	direct = open("/tmp/direct", O_RDWR | O_DIRECT);
-	if (direct < 0)
-		test_skip("no O_DIRECT on this kernel's tmpfs");
-	EXPECT_ERR(pwrite(direct, p, PAGE, 0), EFAULT);
-	EXPECT_ERR(pread(direct, p, PAGE, 0), EFAULT);
-	EXPECT_EQ(pwrite(direct, p + PAGE, PAGE, 0), (long)PAGE);
-	close(direct);
+	EXPECT_ERR(pwrite(disk, p, PAGE, 0), EFAULT);
+	EXPECT_ERR(pread(disk, p, PAGE, 0), EFAULT);
+	EXPECT_ERR(pwrite(disk, p + 2 * PAGE, MB, 0), EFAULT);
+	EXPECT_ERR(pread(disk, p + 2 * PAGE, MB, 0), EFAULT);
+	/* Ends where private pages begin. */
+	EXPECT_EQ(pwrite(disk, p + PAGE, 3 * PAGE, 0), (long)PAGE);
+	EXPECT_EQ(pread(file, buf, PAGE, 0), (long)PAGE);
+	EXPECT(holds(buf, PAGE, SECRET + 512));
+	EXPECT_EQ(pread(file, buf, PAGE, PAGE), (long)PAGE);
+	EXPECT(is_zero(buf, PAGE));
+	EXPECT_EQ(pread(disk, p + PAGE, 3 * PAGE, 0), (long)PAGE);
+	close(disk);
 	close(file);
-	unlink("/tmp/direct");
 	tear_down();
 }
 
