@@ -159,7 +159,7 @@ TEST(convert_wait_holds_nobody_up)
 		EXPECT_EQ(gmem_state(fd, MB), 0);
 		EXPECT_EQ(gmem_convert(fd, 2 * MB, MB, false), 0);
 		EXPECT(can_write(p + MB));
-		EXPECT(mapped_by_pmd(p));
+		EXPECT(smaps(p, "FilePmdMapped") > 0);
 		usleep(1000);
 	}
 	EXPECT(holds(p, 8 * MB, 1));
@@ -414,7 +414,7 @@ TEST(small_shared_folios)
 
 	fill(p, 4 * MB, 1);
 	EXPECT_EQ(gmem_range(fd, 0).folio_order, 0);
-	EXPECT(!mapped_by_pmd(p));
+	EXPECT(!smaps(p, "FilePmdMapped"));
 	/* Private memory is as large as ever. */
 	EXPECT_EQ(gmem_convert(fd, 2 * MB, 2 * MB, true), 0);
 	EXPECT_EQ(gmem_range(fd, 2 * MB).folio_order, 9);
