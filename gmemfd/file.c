@@ -302,7 +302,7 @@ static int gmem_punch(struct gmem_inode *gi, const struct gmem_span *span)
 	if (span->hi - span->lo < nr) {
 		if (!block->punched)
 			block->punched = kvcalloc(BITS_TO_LONGS(nr), sizeof(long),
-						  GFP_KERNEL_ACCOUNT);
+						  GMEM_GFP);
 		if (!block->punched)
 			return -ENOMEM;
 		gmem_unmap_settled(gi, block, span->lo, span->hi);
@@ -695,7 +695,7 @@ static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 	pool = gmem_should_fail() ? ERR_PTR(-ENOMEM) : gmem_pool_reserve(order, nr);
 	if (IS_ERR(pool))
 		return ERR_CAST(pool);
-	gi = kvzalloc(struct_size(gi, blocks, nr), GFP_KERNEL_ACCOUNT);
+	gi = kvzalloc(struct_size(gi, blocks, nr), GMEM_GFP);
 	if (!gi) {
 		gmem_pool_release(pool);
 		return ERR_PTR(-ENOMEM);

@@ -42,7 +42,7 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 	struct gmem_inode *gi = file_inode(file)->i_private;
 	struct gmem_binding *other;
 	struct gmem_binding *binding __free(kfree) =
-		kmalloc_obj(*binding, GFP_KERNEL_ACCOUNT);
+		kmalloc_obj(*binding, GMEM_GFP);
 
 	if (!binding)
 		return -ENOMEM;

@@ -25,8 +25,7 @@ int gmem_state_reserve(struct gmem_state *state, unsigned long nr,
 	if (state->map || hi - lo == nr ||
 	    state->kind == (private ? GMEM_ALL_PRIVATE : GMEM_ALL_SHARED))
 		return 0;
-	state->map = kvcalloc(BITS_TO_LONGS(nr), sizeof(long),
-			      GFP_KERNEL_ACCOUNT);
+	state->map = kvcalloc(BITS_TO_LONGS(nr), sizeof(long), GMEM_GFP);
 	return state->map ? 0 : -ENOMEM;
 }
 

@@ -6,8 +6,12 @@
 #ifndef _GMEMFD_STATE_H
 #define _GMEMFD_STATE_H
 
+#include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/types.h>
+
+/* For calls that can say ENOMEM: at a cgroup's limit nobody is killed for it. */
+#define GMEM_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL)
 
 /*
  * The unit in which memory is zeroed, split and mapped: what one PMD maps.
