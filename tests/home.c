@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdarg.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -375,89 +374,6 @@ TEST(last_put_under_lruvec_lock)
 	tell_put(dev, "put batch");
 	EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
 	close(dev);
-}
-
-/* cgroups */
-
-#define CGROUP "/sys/fs/cgroup/gmem"
-
-static void enter_cgroup(const char *limit)
-{
-	EXPECT(!mkdir(CGROUP, 0755) || errno == EEXIST);
-	write_text(CGROUP "/hugetlb.2MB.max", limit);
-	write_text(CGROUP "/cgroup.procs", "0");
-}
-
-static void leave_cgroup(void)
-{
-	write_text("/sys/fs/cgroup/cgroup.procs", "0");
-}
-
-TEST(cgroup_is_charged)
-{
-	int fd;
-
-	enter_cgroup("max");
-	fd = gmem_create(4 * MB, 2 * MB, 0);
-	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.current"), 0);
-	EXPECT_EQ(gmem_allocate(fd, 0, 4 * MB), 0);
-	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.current"), 4 * MB);
-	EXPECT_EQ(gmem_convert(fd, MB, 2 * MB, false), 0);
-	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.current"), 4 * MB);
-	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.rsvd.current"), 4 * MB);
-	close(fd);
-	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.current"), 0);
-	EXPECT_EQ(read_long(CGROUP "/hugetlb.2MB.rsvd.current"), 0);
-	leave_cgroup();
-	EXPECT_EQ(rmdir(CGROUP), 0);
-}
-
-TEST(cgroup_limit_is_enospc)
-{
-	int fd;
-	char *p;
-
-	enter_cgroup("2097152");
-	fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
-	p = gmem_map(fd, 0, 4 * MB);
-	p[0] = 1;
-	EXPECT_ERR(gmem_allocate(fd, 2 * MB, 2 * MB), ENOSPC);
-	EXPECT(!can_read(p + 2 * MB));
-	EXPECT(!(gmem_range(fd, 2 * MB).flags & GMEMFD_RANGE_ALLOCATED));
-	write_text(CGROUP "/hugetlb.2MB.max", "max");
-	EXPECT(can_read(p + 2 * MB));
-	munmap(p, 4 * MB);
-	close(fd);
-	leave_cgroup();
-	EXPECT_EQ(rmdir(CGROUP), 0);
-}
-
-/* The cgroup goes while a block of it is broken, and one is away. */
-TEST(cgroup_removed_under_broken_blocks)
-{
-	long available = pool(2 * MB, "free_hugepages");
-	struct pin pin;
-	int fd, away;
-	char *p;
-
-	enter_cgroup("max");
-	away = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
-	p = gmem_map(away, 0, 2 * MB);
-	p[0] = 1;
-	pin_pipe(&pin, p, PAGE);
-	EXPECT_EQ(gmem_punch(away, 0, 2 * MB), 0);
-	fd = gmem_create(4 * MB, 2 * MB, 0);
-	EXPECT_EQ(gmem_allocate(fd, 0, 4 * MB), 0);
-	EXPECT_EQ(gmem_convert(fd, MB, PAGE, false), 0);
-	leave_cgroup();
-	EXPECT_EQ(rmdir(CGROUP), 0);
-	usleep(100000);
-	EXPECT_EQ(gmem_convert(fd, 0, 4 * MB, false), 0);
-	unpin(&pin);
-	munmap(p, 2 * MB);
-	close(away);
-	close(fd);
-	EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
 }
 
 /* Pages punched elsewhere in a block do not keep a fault from ending. */

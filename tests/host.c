@@ -1,0 +1,723 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The host around it: cgroups and their limits, a pool that shrinks and grows,
+ * surplus pages, ZONE_MOVABLE, memory that goes offline.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "lib.h"
+
+/* Blocks that are out: what the host does must do for all of these. */
+
+enum way { UNBROKEN, BROKEN, AWAY, NR_WAYS };
+
+struct out {
+	enum way way;
+	size_t size;
+	int fd;
+	char *p;
+	struct pin pin;
+};
+
+/* A file of one block, and that in use. */
+static struct out take_out(size_t size, enum way way)
+{
+	struct out out = { .way = way, .size = size };
+
+	out.fd = gmem_create(size, size, way == UNBROKEN ? 0 : GMEMFD_CREATE_INIT_SHARED);
+	EXPECT(out.fd >= 0);
+	out.p = gmem_map(out.fd, 0, size);
+	if (way == UNBROKEN) {
+		EXPECT_EQ(gmem_allocate(out.fd, 0, 2 * MB), 0);
+		EXPECT_EQ(gmem_range(out.fd, 0).folio_order, size == GB ? 18 : 9);
+		return out;
+	}
+	fill(out.p, MB, 3);
+	EXPECT_EQ(gmem_convert(out.fd, MB, PAGE, true), 0);
+	if (way == AWAY) {
+		pin_pipe(&out.pin, out.p, PAGE);
+		EXPECT_EQ(gmem_punch(out.fd, 0, size), 0);
+	}
+	return out;
+}
+
+/* There is nothing in a block's way: it converts, and nothing is lost. */
+static void expect_fine(struct out *out)
+{
+	if (out->way == AWAY) {
+		EXPECT_EQ(gmem_range(out->fd, 0).flags, 0);
+		return;
+	}
+	if (out->way == UNBROKEN) {
+		EXPECT_EQ(gmem_range(out->fd, 0).folio_order, out->size == GB ? 18 : 9);
+		return;
+	}
+	EXPECT(holds(out->p, MB, 3));
+	EXPECT_EQ(gmem_convert(out->fd, 0, 2 * MB, true), 0);
+	EXPECT(!can_read(out->p));
+	EXPECT_EQ(gmem_range(out->fd, 0).folio_order, 9);
+	EXPECT_EQ(gmem_convert(out->fd, 0, MB, false), 0);
+	EXPECT(holds(out->p, MB, 3));
+	EXPECT_EQ(gmem_range(out->fd, 0).folio_order, 0);
+}
+
+static void bring_home(struct out *out)
+{
+	char buf[PAGE];
+
+	if (out->way == AWAY) {
+		EXPECT_EQ(read(out->pin.pipe[0], buf, PAGE), (long)PAGE);
+		EXPECT(holds(buf, PAGE, 3));
+		unpin(&out->pin);
+	}
+	munmap(out->p, out->size);
+	close(out->fd);
+}
+
+/* cgroups */
+
+#define PARENT	"/sys/fs/cgroup/gmem"
+#define CGROUP	PARENT "/vm"
+
+static void make_cgroups(void)
+{
+	EXPECT(!mkdir(PARENT, 0755) || errno == EEXIST);
+	write_text(PARENT "/cgroup.subtree_control", "+memory +hugetlb");
+	EXPECT(!mkdir(CGROUP, 0755) || errno == EEXIST);
+}
+
+static void enter_cgroup(void)
+{
+	make_cgroups();
+	write_text(CGROUP "/cgroup.procs", "0");
+}
+
+static void leave_cgroup(void)
+{
+	write_text("/sys/fs/cgroup/cgroup.procs", "0");
+}
+
+static void remove_cgroups(void)
+{
+	leave_cgroup();
+	EXPECT(!rmdir(CGROUP) || errno == ENOENT);
+	EXPECT_EQ(rmdir(PARENT), 0);
+}
+
+/* The number behind @key, or the file's first if there is none. */
+static long cgroup_value(const char *cgroup, const char *name, const char *key)
+{
+	size_t len = key ? strlen(key) : 0;
+	char path[128], word[64];
+	long value = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", cgroup, name);
+	if (!key)
+		return read_long(path);
+	f = fopen(path, "r");
+	EXPECT(f);
+	while (value < 0 && fscanf(f, "%63s", word) == 1) {
+		if (!strcmp(word, key))
+			EXPECT_EQ(fscanf(f, "%ld", &value), 1);
+		else if (!strncmp(word, key, len) && word[len] == '=')
+			value = atol(word + len + 1);
+	}
+	fclose(f);
+	return value;
+}
+
+static const char *hugetlb(size_t size, const char *what)
+{
+	static char name[64];
+
+	snprintf(name, sizeof(name), "hugetlb.%s.%s", size == GB ? "1GB" : "2MB", what);
+	return name;
+}
+
+static void set_limit(const char *name, long limit)
+{
+	char path[128], text[32];
+
+	snprintf(path, sizeof(path), CGROUP "/%s", name);
+	snprintf(text, sizeof(text), "%ld", limit);
+	write_text(path, limit < 0 ? "max" : text);
+}
+
+static void expect_charged(const char *cgroup, size_t size, long blocks)
+{
+	EXPECT_EQ(cgroup_value(cgroup, hugetlb(size, "current"), NULL), blocks * size);
+	EXPECT_EQ(cgroup_value(cgroup, hugetlb(size, "rsvd.current"), NULL), blocks * size);
+	EXPECT_EQ(cgroup_value(cgroup, hugetlb(size, "numa_stat"), "total"), blocks * size);
+	/* The lab's machine has one node. */
+	EXPECT_EQ(cgroup_value(cgroup, hugetlb(size, "numa_stat"), "N0"), blocks * size);
+}
+
+/* Cgroups that are removed, but that somebody still has a reference to. */
+static long dying_cgroups(const char *controller)
+{
+	char key[64];
+
+	snprintf(key, sizeof(key), "nr_dying_subsys_%s", controller);
+	return cgroup_value("/sys/fs/cgroup", "cgroup.stat", key);
+}
+
+struct dying {
+	long memory, hugetlb;
+};
+
+static struct dying dying(void)
+{
+	return (struct dying) { dying_cgroups("memory"), dying_cgroups("hugetlb") };
+}
+
+static void expect_none_dying(const struct dying *before)
+{
+	EXPECT(EVENTUALLY(dying_cgroups("memory") <= before->memory));
+	EXPECT(EVENTUALLY(dying_cgroups("hugetlb") <= before->hugetlb));
+}
+
+/* Removals are done one by one: none is stuck if one more gets through. */
+static void expect_removals_go_on(void)
+{
+	struct dying before;
+
+	EXPECT_EQ(mkdir("/sys/fs/cgroup/empty", 0755), 0);
+	before = dying();
+	EXPECT_EQ(rmdir("/sys/fs/cgroup/empty"), 0);
+	expect_none_dying(&before);
+}
+
+static void for_each_way(void (*test)(size_t size, enum way way))
+{
+	for (enum way way = 0; way < NR_WAYS; way++) {
+		test(2 * MB, way);
+		test(GB, way);
+	}
+}
+
+static void charge(size_t size, enum way way)
+{
+	struct out out;
+
+	enter_cgroup();
+	expect_charged(CGROUP, size, 0);
+	out = take_out(size, way);
+	for (int i = 0; i < 2; i++) {
+		expect_charged(CGROUP, size, 1);
+		expect_charged(PARENT, size, 1);
+		expect_fine(&out);
+	}
+	/* Converts to shared for the first time, and is broken for that. */
+	if (way == UNBROKEN) {
+		EXPECT_EQ(gmem_convert(out.fd, 0, PAGE, false), 0);
+		expect_charged(CGROUP, size, 1);
+	}
+	bring_home(&out);
+	EXPECT(EVENTUALLY(!cgroup_value(CGROUP, hugetlb(size, "current"), NULL)));
+	expect_charged(CGROUP, size, 0);
+	expect_charged(PARENT, size, 0);
+	remove_cgroups();
+}
+
+TEST(cgroup_is_charged)
+{
+	for_each_way(charge);
+}
+
+static void limit(size_t size, enum way way)
+{
+	/* Either of the two limits. */
+	const char *name = way == BROKEN ? "rsvd.max" : "max";
+	struct out out;
+	long events;
+	int fd;
+	char *p;
+
+	enter_cgroup();
+	set_limit(hugetlb(size, name), size);
+	out = take_out(size, way);
+	events = cgroup_value(CGROUP, hugetlb(size, "events"), "max");
+	fd = gmem_create(size, size, GMEMFD_CREATE_INIT_SHARED);
+	EXPECT(fd >= 0);
+	p = gmem_map(fd, 0, size);
+
+	EXPECT_ERR(gmem_allocate(fd, 0, size), ENOSPC);
+	EXPECT(cgroup_value(CGROUP, hugetlb(size, "events"), "max") > events);
+	EXPECT(!can_read(p));
+	EXPECT(!can_write(p + MB));
+	EXPECT(!(gmem_range(fd, 0).flags & GMEMFD_RANGE_ALLOCATED));
+	expect_charged(CGROUP, size, 1);
+	/* What is there is not the limit's business. */
+	expect_fine(&out);
+
+	set_limit(hugetlb(size, name), -1);
+	EXPECT(can_read(p));
+	fill(p, MB, 4);
+	expect_charged(CGROUP, size, 2);
+	expect_fine(&out);
+	set_limit(hugetlb(size, name), 2 * size);
+	EXPECT_EQ(gmem_punch(fd, 0, size), 0);
+	expect_charged(CGROUP, size, 1);
+	EXPECT(is_zero(p, MB));
+	munmap(p, size);
+	close(fd);
+	bring_home(&out);
+	EXPECT(EVENTUALLY(!cgroup_value(CGROUP, hugetlb(size, "current"), NULL)));
+	expect_charged(CGROUP, size, 0);
+	set_limit(hugetlb(size, name), -1);
+	remove_cgroups();
+}
+
+TEST(cgroup_limit_is_enospc)
+{
+	for_each_way(limit);
+}
+
+/* The charge goes to the parent, and comes off it when the block is home. */
+static void removed(size_t size, enum way way)
+{
+	struct dying before = dying();
+	struct out out;
+
+	enter_cgroup();
+	out = take_out(size, way);
+	leave_cgroup();
+	EXPECT_EQ(rmdir(CGROUP), 0);
+	expect_removals_go_on();
+	expect_charged(PARENT, size, 1);
+	expect_fine(&out);
+	expect_charged(PARENT, size, 1);
+	bring_home(&out);
+	EXPECT(EVENTUALLY(!cgroup_value(PARENT, hugetlb(size, "current"), NULL)));
+	expect_charged(PARENT, size, 0);
+	remove_cgroups();
+	expect_none_dying(&before);
+}
+
+TEST(cgroup_removed_meanwhile)
+{
+	for_each_way(removed);
+}
+
+/* The parent goes as well, up to the root, which counts nothing. */
+static void all_removed(size_t size, enum way way)
+{
+	struct dying before = dying();
+	struct out out;
+
+	enter_cgroup();
+	out = take_out(size, way);
+	remove_cgroups();
+	expect_removals_go_on();
+	expect_fine(&out);
+	bring_home(&out);
+	expect_none_dying(&before);
+}
+
+TEST(cgroup_and_parent_removed_meanwhile)
+{
+	for_each_way(all_removed);
+}
+
+/* memcg counts huge pages where the mount says so; back to what it was. */
+static void account_hugetlb(bool on)
+{
+	EXPECT_EQ(mount(NULL, "/sys/fs/cgroup", "cgroup2", MS_REMOUNT,
+			on ? "memory_hugetlb_accounting" : NULL), 0);
+}
+
+static long huge(const char *cgroup)
+{
+	return cgroup_value(cgroup, "memory.stat", "hugetlb");
+}
+
+/*
+ * @blocks of them are charged.  memory.current counts what else there is, and
+ * per-CPU stocks: up to @slack.
+ */
+static void expect_memory(const char *cgroup, size_t size, long blocks, long others)
+{
+	const long slack = MB - 1;
+	long now = cgroup_value(cgroup, "memory.current", NULL) - others;
+
+	EXPECT_EQ(huge(cgroup), blocks * size);
+	if (now < blocks * (long)size - slack || now > blocks * (long)size + slack)
+		FAIL("%s: memory.current is %ld KiB more than before, for %ld blocks",
+		     cgroup, now / 1024, blocks);
+}
+
+static void memory_charge(size_t size, enum way way)
+{
+	struct out out;
+	long others;
+
+	account_hugetlb(true);
+	enter_cgroup();
+	others = cgroup_value(CGROUP, "memory.current", NULL);
+	out = take_out(size, way);
+	for (int i = 0; i < 3; i++) {
+		expect_memory(CGROUP, size, 1, others);
+		expect_memory(PARENT, size, 1, others);
+		expect_fine(&out);
+	}
+	leave_cgroup();		/* the charge stays where it was made */
+	expect_memory(CGROUP, size, 1, others);
+	if (way != AWAY) {
+		EXPECT_EQ(gmem_convert(out.fd, 0, size, false), 0);
+		expect_memory(CGROUP, size, 1, others);
+		EXPECT_EQ(gmem_punch(out.fd, PAGE, PAGE), 0);
+		expect_memory(CGROUP, size, 1, others);
+		EXPECT_EQ(gmem_punch(out.fd, 0, size), 0);
+		expect_memory(CGROUP, size, 0, others);
+		/* Whoever touches it has it charged; nobody here. */
+		EXPECT(can_write(out.p));
+		expect_memory(CGROUP, size, 0, others);
+	}
+	bring_home(&out);
+	EXPECT(EVENTUALLY(!huge(CGROUP)));
+	expect_memory(CGROUP, size, 0, others);
+	expect_memory(PARENT, size, 0, others);
+	remove_cgroups();
+	account_hugetlb(false);
+}
+
+TEST(memcg_is_charged)
+{
+	for_each_way(memory_charge);
+}
+
+static void memory_limit(size_t size, enum way way)
+{
+	struct out out;
+	long failed;
+	int fd;
+	char *p;
+
+	account_hugetlb(true);
+	enter_cgroup();
+	set_limit("memory.max", 20 * MB + (size == GB ? GB : 0));
+	out = take_out(size, way);
+	fd = gmem_create(size == GB ? GB : 32 * MB, size, GMEMFD_CREATE_INIT_SHARED);
+	EXPECT(fd >= 0);
+	p = gmem_map(fd, 0, size);
+	failed = cgroup_value(CGROUP, "memory.events", "max");
+	if (size == GB)
+		EXPECT_ERR(gmem_allocate(fd, 0, GB), ENOSPC);
+	else
+		EXPECT_ERR(gmem_allocate(fd, 0, 32 * MB), ENOSPC);
+	EXPECT(cgroup_value(CGROUP, "memory.events", "max") > failed);
+	EXPECT_EQ(cgroup_value(CGROUP, "memory.events", "oom_kill"), 0);
+	EXPECT(!(gmem_range(fd, size == GB ? 0 : 30 * MB).flags & GMEMFD_RANGE_ALLOCATED));
+	if (size == GB)
+		EXPECT(!can_read(p));
+	expect_fine(&out);
+	set_limit("memory.max", -1);
+	EXPECT_EQ(gmem_allocate(fd, size == GB ? 0 : 30 * MB, 2 * MB), 0);
+	EXPECT(can_read(p));
+	munmap(p, size);
+	close(fd);
+	bring_home(&out);
+	EXPECT(EVENTUALLY(!huge(CGROUP)));
+	remove_cgroups();
+	account_hugetlb(false);
+}
+
+TEST(memcg_limit_is_enospc)
+{
+	for_each_way(memory_limit);
+}
+
+/* Like its cgroup's other memory it belongs to the parent then. */
+static void memory_removed(size_t size, enum way way)
+{
+	struct dying before;
+	struct out out;
+	long others;
+
+	account_hugetlb(true);
+	before = dying();
+	enter_cgroup();
+	others = cgroup_value(PARENT, "memory.current", NULL);
+	out = take_out(size, way);
+	leave_cgroup();
+	EXPECT_EQ(rmdir(CGROUP), 0);
+	for (int i = 0; i < 3; i++) {
+		expect_memory(PARENT, size, 1, others);
+		expect_fine(&out);
+	}
+	bring_home(&out);
+	EXPECT(EVENTUALLY(!huge(PARENT)));
+	expect_memory(PARENT, size, 0, others);
+	remove_cgroups();
+	expect_none_dying(&before);
+	account_hugetlb(false);
+}
+
+TEST(memcg_removed_meanwhile)
+{
+	for_each_way(memory_removed);
+}
+
+/* The bookkeeping is the cgroup's kernel memory. */
+
+/* Does nothing in the cgroup, with much memory: whom the OOM killer takes. */
+static pid_t start_bystander(void)
+{
+	volatile bool *ready = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	pid_t pid = fork();
+
+	if (!pid) {
+		mmap(NULL, 64 * MB, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		mlockall(MCL_CURRENT);
+		write_text(CGROUP "/cgroup.procs", "0");
+		*ready = true;
+		for (;;)
+			pause();
+	}
+	EXPECT(EVENTUALLY(*ready));
+	return pid;
+}
+
+enum call { CONVERT, PUNCH };
+
+/* The call's errno from a process in the cgroup, or minus the signal. */
+static int call_in_cgroup(enum call call, int fd)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		mlockall(MCL_CURRENT | MCL_FUTURE);
+		write_text(CGROUP "/cgroup.procs", "0");
+		errno = 0;
+		if (call == CONVERT)
+			gmem_convert(fd, PAGE, PAGE, true);
+		else
+			gmem_punch(fd, PAGE, PAGE);
+		_exit(errno);
+	}
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void no_bookkeeping(size_t size, enum call call)
+{
+	int fd = gmem_create(size, size, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, size);
+	int bystander, status;
+
+	fill(p, MB, 3);
+	munmap(p, size);
+	make_cgroups();
+	set_limit("memory.max", 0);
+	bystander = start_bystander();
+	EXPECT_EQ(cgroup_value(CGROUP, "memory.events", "oom_kill"), 0);
+	EXPECT_EQ(call_in_cgroup(call, fd), ENOMEM);
+	EXPECT_EQ(waitpid(bystander, &status, WNOHANG), 0);
+	EXPECT_EQ(cgroup_value(CGROUP, "memory.events", "oom_kill"), 0);
+	EXPECT_EQ(gmem_range(fd, 0).size, 2 * MB);
+	EXPECT_EQ(gmem_range(fd, 0).folio_order, 9);
+	set_limit("memory.max", -1);
+	EXPECT_EQ(call_in_cgroup(call, fd), 0);
+	p = gmem_map(fd, 0, size);
+	EXPECT(holds(p + 2 * PAGE, MB - 2 * PAGE, 3 + 2 * PAGE / 8));
+	kill(bystander, SIGKILL);
+	EXPECT_EQ(waitpid(bystander, &status, 0), bystander);
+	munmap(p, size);
+	close(fd);
+	remove_cgroups();
+}
+
+TEST(memcg_limit_on_bookkeeping)
+{
+	no_bookkeeping(GB, CONVERT);
+	no_bookkeeping(2 * MB, CONVERT);
+	no_bookkeeping(GB, PUNCH);
+	no_bookkeeping(2 * MB, PUNCH);
+}
+
+/* The pool changes while blocks are out */
+
+static void set_pool(size_t block, const char *key, long value)
+{
+	char path[128], text[32];
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/%s",
+		 block / KB, key);
+	snprintf(text, sizeof(text), "%ld", value);
+	write_text(path, text);
+}
+
+#define expect_pool(block, nr, free, resv, surplus)			\
+	do {								\
+		size_t _b = (block);					\
+		EXPECT_EQ(pool(_b, "nr_hugepages"), (nr));		\
+		EXPECT_EQ(pool(_b, "free_hugepages"), (free));		\
+		EXPECT_EQ(pool(_b, "resv_hugepages"), (resv));		\
+		EXPECT_EQ(pool(_b, "surplus_hugepages"), (surplus));	\
+	} while (0)
+
+static void restore_pool(size_t block, long nr)
+{
+	EXPECT(EVENTUALLY((set_pool(block, "nr_hugepages", nr),
+			   pool(block, "nr_hugepages") == nr)));
+}
+
+/*
+ * Linux 7.3 with HVO: the shared struct page of 1 GiB pages' tails has a
+ * reference count of 1, and so have all struct pages that are made from it.
+ * Such memory looks in use once it has left the pool, and never makes a 1 GiB
+ * page again.  No gmemfd is needed for that.
+ */
+static bool gb_pages_can_go(void)
+{
+	return read_long("/proc/sys/vm/hugetlb_optimize_vmemmap") != 1;
+}
+
+static void for_each_pool(void (*test)(size_t size, enum way way))
+{
+	for (enum way way = 0; way < NR_WAYS; way++) {
+		test(2 * MB, way);
+		if (gb_pages_can_go())
+			test(GB, way);
+	}
+}
+
+static void shrink_and_grow(size_t size, enum way way)
+{
+	long nr = pool(size, "nr_hugepages");
+	struct out out = take_out(size, way), other;
+
+	expect_pool(size, nr, nr - 1, 0, 0);
+	set_pool(size, "nr_hugepages", 0);
+	expect_pool(size, 1, 0, 0, 1);
+	expect_fine(&out);
+	EXPECT_ERR(gmem_create(size, size, 0), ENOMEM);
+	set_pool(size, "nr_hugepages", 1);
+	expect_pool(size, 1, 0, 0, 0);
+	restore_pool(size, nr);
+	expect_pool(size, nr, nr - 1, 0, 0);
+	expect_fine(&out);
+
+	/* This time it comes home to a pool that has no place for it. */
+	other = take_out(size, UNBROKEN);
+	set_pool(size, "nr_hugepages", 0);
+	expect_pool(size, 2, 0, 0, 2);
+	bring_home(&out);
+	EXPECT(EVENTUALLY(pool(size, "nr_hugepages") == 1));
+	expect_pool(size, 1, 0, 0, 1);
+	restore_pool(size, nr);
+	expect_pool(size, nr, nr - 1, 0, 0);
+	bring_home(&other);
+	expect_pool(size, nr, nr, 0, 0);
+}
+
+TEST(pool_shrinks_and_grows)
+{
+	for_each_pool(shrink_and_grow);
+}
+
+/* A reservation is kept when the pool shrinks. */
+TEST(pool_shrinks_to_reservations)
+{
+	long nr = pool(2 * MB, "nr_hugepages");
+	int fd = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 8 * MB);
+
+	p[0] = 1;
+	EXPECT_EQ(gmem_convert(fd, PAGE, PAGE, true), 0);
+	set_pool(2 * MB, "nr_hugepages", 0);
+	expect_pool(2 * MB, 4, 3, 3, 4);
+	for (int i = 0; i < 4; i++)
+		p[i * 2 * MB] = 1;
+	expect_pool(2 * MB, 4, 0, 0, 4);
+	restore_pool(2 * MB, nr);
+	expect_pool(2 * MB, nr, nr - 4, 0, 0);
+	munmap(p, 8 * MB);
+	close(fd);
+}
+
+/* Surplus pages */
+
+/* A file needs more than there is in the pool: the rest is surplus. */
+static void surplus(size_t size, enum way way)
+{
+	long nr = pool(size, "nr_hugepages"), unused;
+	struct out other = take_out(size, UNBROKEN), out;
+
+	set_pool(size, "nr_hugepages", 1);
+	expect_pool(size, 1, 0, 0, 0);
+	EXPECT_ERR(gmem_create(size, size, 0), ENOMEM);
+	set_pool(size, "nr_overcommit_hugepages", 1);
+	EXPECT_ERR(gmem_create(2 * size, size, 0), ENOMEM);
+	expect_pool(size, 1, 0, 0, 0);
+	out = take_out(size, way);
+	expect_pool(size, 2, 0, 0, 1);
+	expect_fine(&out);
+	set_pool(size, "nr_overcommit_hugepages", 0);
+	expect_fine(&out);
+	unused = meminfo("MemFree");
+	bring_home(&out);
+	EXPECT(EVENTUALLY(pool(size, "nr_hugepages") == 1));
+	expect_pool(size, 1, 0, 0, 0);
+	if (size == GB)
+		EXPECT(EVENTUALLY(meminfo("MemFree") - unused > 1000 * 1024));
+	restore_pool(size, nr);
+	bring_home(&other);
+}
+
+TEST(surplus_goes_back_to_buddy)
+{
+	for_each_pool(surplus);
+}
+
+/* A 1 GiB page is made into 2 MiB ones: one beside @out, then @out itself. */
+static void demote(enum way way)
+{
+	long nr = pool(2 * MB, "nr_hugepages");
+	struct out out = take_out(GB, way), small[NR_WAYS];
+
+	EXPECT_EQ(pool(GB, "nr_hugepages"), 2);
+	for (int round = 0; round < 2; round++) {
+		set_pool(GB, "demote", 1);
+		EXPECT_EQ(pool(GB, "nr_hugepages"), 1);
+		expect_pool(2 * MB, nr + 512, nr + 512, 0, 0);
+		/* None but the one that is out is left. */
+		if (!round) {
+			expect_fine(&out);
+			set_pool(GB, "demote", 1);
+			expect_pool(GB, 1, 0, 0, 0);
+		}
+		for (enum way i = 0; i < NR_WAYS; i++)
+			small[i] = take_out(2 * MB, i);
+		expect_pool(2 * MB, nr + 512, nr + 509, 0, 0);
+		for (enum way i = 0; i < NR_WAYS; i++) {
+			expect_fine(&small[i]);
+			bring_home(&small[i]);
+		}
+		EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == nr + 512));
+		set_pool(2 * MB, "nr_hugepages", 0);
+		restore_pool(GB, 2);
+		restore_pool(2 * MB, nr);
+		if (!round) {
+			expect_fine(&out);
+			bring_home(&out);
+			EXPECT(EVENTUALLY(pool(GB, "free_hugepages") == 2));
+		}
+	}
+}
+
+TEST(pool_is_demoted)
+{
+	if (!gb_pages_can_go())
+		test_skip("not with HVO");
+	for (enum way way = 0; way < NR_WAYS; way++)
+		demote(way);
+}
