@@ -9,6 +9,7 @@
 #include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
+#include <linux/sched/mm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
@@ -691,8 +692,12 @@ static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 	static struct lock_class_key lock_key;
 	struct hugepage_subpool *pool;
 	struct gmem_inode *gi;
+	unsigned int pin;
 
+	/* What is added to the pool for us must not be in ZONE_MOVABLE. */
+	pin = memalloc_pin_save();
 	pool = gmem_should_fail() ? ERR_PTR(-ENOMEM) : gmem_pool_reserve(order, nr);
+	memalloc_pin_restore(pin);
 	if (IS_ERR(pool))
 		return ERR_CAST(pool);
 	gi = kvzalloc(struct_size(gi, blocks, nr), GMEM_GFP);
