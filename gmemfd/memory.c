@@ -330,6 +330,11 @@ static int gmem_take_loan(struct gmem_inode *gi, struct gmem_block *block,
 	err = gmem_loan_take(loan, gi->pool, policy, index >> gi->block_order,
 			     gi->node);
 	mpol_cond_put(policy);
+	/* Where sysctl vm.movable_gigantic_pages says so hugetlb does this. */
+	if (!err && is_zone_movable_page(loan->page)) {
+		gmem_loan_return(loan);
+		err = -ENOSPC;
+	}
 	return err;
 }
 
