@@ -721,3 +721,144 @@ TEST(pool_is_demoted)
 	for (enum way way = 0; way < NR_WAYS; way++)
 		demote(way);
 }
+
+/*
+ * ZONE_MOVABLE is for what can be moved, and blocks cannot: they are pinned for
+ * long, and private pages not even seen.  Needs a boot with 6G and
+ * movablecore=3G, which puts all huge pages there.
+ */
+
+struct zone {
+	uint64_t start, end;
+};
+
+static struct zone movable_zone(void)
+{
+	FILE *f = fopen("/proc/zoneinfo", "r");
+	unsigned long long spanned = 0, start = 0;
+	char line[256], name[16] = "";
+
+	while (fgets(line, sizeof(line), f)) {
+		sscanf(line, "Node %*d, zone %15s", name);
+		if (strcmp(name, "Movable"))
+			continue;
+		sscanf(line, " spanned %llu", &spanned);
+		sscanf(line, " start_pfn: %llu", &start);
+	}
+	fclose(f);
+	if (!spanned)
+		test_skip("no ZONE_MOVABLE, boot with movablecore=");
+	return (struct zone) { start, start + spanned };
+}
+
+/* Allocate what can be had of a file: none of it may be in the zone. */
+static long allocate_outside(const struct zone *zone, int fd, size_t size, long blocks)
+{
+	long got = 0;
+
+	for (long i = 0; i < blocks; i++) {
+		char *p = gmem_map(fd, i * size, 2 * MB);
+		uint64_t pfn;
+
+		if (can_write(p)) {
+			pfn = pfn_of(p);
+			EXPECT(pfn < zone->start || pfn >= zone->end);
+			got++;
+		} else {
+			EXPECT_ERR(gmem_allocate(fd, i * size, 2 * MB), ENOSPC);
+		}
+		munmap(p, 2 * MB);
+	}
+	return got;
+}
+
+static void movable_pool(size_t size)
+{
+	struct zone zone = movable_zone();
+	int fd = gmem_create(2 * size, size, GMEMFD_CREATE_INIT_SHARED);
+	long nr = pool(size, "nr_hugepages");
+	struct pin pin;
+	char *p;
+
+	EXPECT(fd >= 0);
+	EXPECT_EQ(allocate_outside(&zone, fd, size, 2), 0);
+	expect_pool(size, nr, nr, 2, 0);
+	/* What may be had beyond the pool comes from elsewhere. */
+	set_pool(size, "nr_overcommit_hugepages", 1);
+	EXPECT_EQ(allocate_outside(&zone, fd, size, 2), 1);
+	expect_pool(size, nr + 1, nr, 1, 1);
+	p = gmem_map(fd, 0, 2 * MB);
+	pin_io_uring(&pin, p, 2 * MB);
+	EXPECT_ERR(gmem_convert(fd, 0, PAGE, true), EAGAIN);
+	unpin(&pin);
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
+	munmap(p, 2 * MB);
+	close(fd);
+	set_pool(size, "nr_overcommit_hugepages", 0);
+	expect_pool(size, nr, nr, 0, 0);
+}
+
+TEST(movable_pool_is_not_used)
+{
+	movable_pool(2 * MB);
+	movable_pool(GB);
+}
+
+/* A pool with some pages in the zone and some not. */
+TEST(movable_part_of_pool_is_not_used)
+{
+	struct zone zone = movable_zone();
+	long nr = pool(2 * MB, "nr_hugepages"), got;
+	int fd;
+
+	/* Fills the zone first. */
+	restore_pool(2 * MB, 600);
+	fd = gmem_create(600 * 2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	EXPECT(fd >= 0);
+	got = allocate_outside(&zone, fd, 2 * MB, 600);
+	EXPECT(got > 0 && got < 600);
+	expect_pool(2 * MB, 600, 600 - got, 600 - got, 0);
+	close(fd);
+	set_pool(2 * MB, "nr_hugepages", 0);
+	restore_pool(2 * MB, nr);
+}
+
+/* A page that a file's creation adds to the pool is one that it can use. */
+TEST(movable_surplus_is_not_used)
+{
+	struct zone zone = movable_zone();
+	long nr = pool(2 * MB, "nr_hugepages");
+	int fd;
+
+	set_pool(2 * MB, "nr_hugepages", 0);
+	set_pool(2 * MB, "nr_overcommit_hugepages", 2);
+	fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	EXPECT(fd >= 0);
+	EXPECT_EQ(allocate_outside(&zone, fd, 2 * MB, 2), 2);
+	expect_pool(2 * MB, 2, 0, 0, 2);
+	close(fd);
+	expect_pool(2 * MB, 0, 0, 0, 0);
+	set_pool(2 * MB, "nr_overcommit_hugepages", 0);
+	restore_pool(2 * MB, nr);
+}
+
+/* There is a switch to have 1 GiB pages allocated in the zone. */
+TEST(movable_gigantic_pages_are_not_used)
+{
+	struct zone zone = movable_zone();
+	int fd;
+
+	if (!gb_pages_can_go())
+		test_skip("not with HVO");
+	write_text("/proc/sys/vm/movable_gigantic_pages", "1");
+	set_pool(GB, "nr_hugepages", 1);
+	set_pool(GB, "nr_overcommit_hugepages", 1);
+	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
+	EXPECT(fd >= 0);
+	EXPECT_EQ(allocate_outside(&zone, fd, GB, 1), 0);
+	close(fd);
+	expect_pool(GB, 1, 1, 0, 0);
+	set_pool(GB, "nr_overcommit_hugepages", 0);
+	restore_pool(GB, 2);
+	write_text("/proc/sys/vm/movable_gigantic_pages", "0");
+}
