@@ -183,7 +183,7 @@ TEST(stress_same_blocks)
 		0, GMEMFD_CREATE_INIT_SHARED, GMEMFD_CREATE_SMALL_SHARED,
 		GMEMFD_CREATE_INIT_SHARED | GMEMFD_CREATE_KEEP_DIRECT_MAP,
 	};
-	int rounds = debug_kernel() ? 4 : 16, status;
+	int rounds = debug_kernel() ? 4 : 8, status;
 	pid_t loader;
 
 	test_loads_modules();
