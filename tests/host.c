@@ -23,6 +23,13 @@ struct out {
 	struct pin pin;
 };
 
+static void send_away(struct out *out)
+{
+	out->way = AWAY;
+	pin_pipe(&out->pin, out->p, PAGE);
+	EXPECT_EQ(gmem_punch(out->fd, 0, out->size), 0);
+}
+
 /* A file of one block, and that in use. */
 static struct out take_out(size_t size, enum way way)
 {
@@ -38,10 +45,8 @@ static struct out take_out(size_t size, enum way way)
 	}
 	fill(out.p, MB, 3);
 	EXPECT_EQ(gmem_convert(out.fd, MB, PAGE, true), 0);
-	if (way == AWAY) {
-		pin_pipe(&out.pin, out.p, PAGE);
-		EXPECT_EQ(gmem_punch(out.fd, 0, size), 0);
-	}
+	if (way == AWAY)
+		send_away(&out);
 	return out;
 }
 
@@ -63,6 +68,13 @@ static void expect_fine(struct out *out)
 	EXPECT_EQ(gmem_convert(out->fd, 0, MB, false), 0);
 	EXPECT(holds(out->p, MB, 3));
 	EXPECT_EQ(gmem_range(out->fd, 0).folio_order, 0);
+}
+
+/* Of a broken block: that of its first page. */
+static uint64_t block_pfn(const struct out *out)
+{
+	EXPECT(can_read(out->p));
+	return pfn_of(out->p);
 }
 
 static void bring_home(struct out *out)
@@ -543,7 +555,7 @@ TEST(memcg_limit_on_bookkeeping)
 	no_bookkeeping(2 * MB, PUNCH);
 }
 
-/* The pool changes while blocks are out */
+/* The hugetlb pools */
 
 static void set_pool(size_t block, const char *key, long value)
 {
@@ -580,6 +592,139 @@ static bool gb_pages_can_go(void)
 {
 	return read_long("/proc/sys/vm/hugetlb_optimize_vmemmap") != 1;
 }
+
+/* Memory goes offline */
+
+static bool set_online(uint64_t memory_block, bool online)
+{
+	char path[64];
+	int fd, ret, err;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/memory/memory%llu/state",
+		 (unsigned long long)memory_block);
+	fd = open(path, O_WRONLY);
+	EXPECT(fd >= 0);
+	ret = online ? write(fd, "online", 6) : write(fd, "offline", 7);
+	err = errno;
+	close(fd);
+	errno = err;
+	return ret > 0;
+}
+
+/* Page frames in a memory block. */
+static uint64_t memory_block_pages(void)
+{
+	FILE *f = fopen("/sys/devices/system/memory/block_size_bytes", "r");
+	unsigned long long size = 0;
+
+	EXPECT(f && fscanf(f, "%llx", &size) == 1);
+	fclose(f);
+	return size / PAGE;
+}
+
+/*
+ * Have all of the 2 MiB pool for a moment, to find two memory blocks that
+ * consist of it alone.  The last page in the first of them goes back last, and
+ * what came home last is taken first.
+ */
+static uint64_t find_memory_blocks(uint64_t memory_block[2])
+{
+	const uint64_t pages = memory_block_pages();
+	const long nr = pool(2 * MB, "nr_hugepages");
+	uint64_t pfn[nr], last;
+	struct out all[nr];
+	int found = 0;
+
+	for (long i = 0; i < nr; i++) {
+		all[i] = take_out(2 * MB, BROKEN);
+		pfn[i] = block_pfn(&all[i]);
+	}
+	for (long i = 0; i < nr && found < 2; i++) {
+		uint64_t n = 0;
+
+		memory_block[found] = pfn[i] / pages;
+		for (long j = 0; j < nr; j++)
+			n += pfn[j] / pages == memory_block[found];
+		found += n == pages / 512 && (!found || memory_block[0] != memory_block[1]);
+	}
+	if (found < 2)
+		test_skip("the pool is too scattered");
+	last = (memory_block[0] + 1) * pages - 512;
+	for (int round = 0; round < 2; round++)
+		for (long i = 0; i < nr; i++)
+			if ((pfn[i] == last) == round)
+				bring_home(&all[i]);
+	return last;
+}
+
+TEST(offline_is_refused)
+{
+	long nr = pool(2 * MB, "nr_hugepages"), full = memory_block_pages() / 512;
+	uint64_t memory_block[2], pfn = find_memory_blocks(memory_block);
+
+	for (enum way way = 0; way < NR_WAYS; way++) {
+		struct out out = take_out(2 * MB, way == UNBROKEN ? UNBROKEN : BROKEN);
+
+		if (way != UNBROKEN)
+			EXPECT_EQ(block_pfn(&out), pfn);
+		if (way == AWAY)
+			send_away(&out);
+		EXPECT(!set_online(memory_block[0], false));
+		EXPECT_EQ(errno, EBUSY);
+		/* And no free page of the pool is lost for the attempt. */
+		expect_pool(2 * MB, nr, nr - 1, 0, 0);
+		expect_fine(&out);
+		if (way == AWAY) {	/* others can go */
+			EXPECT(set_online(memory_block[1], false));
+			expect_pool(2 * MB, nr - full, nr - full - 1, 0, 0);
+			EXPECT(set_online(memory_block[1], true));
+		}
+		bring_home(&out);
+		EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") ==
+				  pool(2 * MB, "nr_hugepages")));
+	}
+	EXPECT(set_online(memory_block[0], false));
+	expect_pool(2 * MB, nr - 2 * full, nr - 2 * full, 0, 0);
+	EXPECT(set_online(memory_block[0], true));
+	restore_pool(2 * MB, nr);
+}
+
+/* All the memory blocks that a 1 GiB block is in. */
+static void offline_1g(enum way way)
+{
+	struct out out = take_out(GB, BROKEN);
+	uint64_t first = block_pfn(&out) / memory_block_pages();
+	int nr = GB / PAGE / memory_block_pages();
+
+	if (way == UNBROKEN) {
+		bring_home(&out);
+		out = take_out(GB, UNBROKEN);
+	} else if (way == AWAY) {
+		send_away(&out);
+	}
+	for (int i = 0; i < nr; i++) {
+		EXPECT(!set_online(first + i, false));
+		EXPECT_EQ(errno, EBUSY);
+	}
+	expect_pool(GB, 2, 1, 0, 0);
+	expect_fine(&out);
+	bring_home(&out);
+	EXPECT(EVENTUALLY(pool(GB, "free_hugepages") == 2));
+	if (!gb_pages_can_go())
+		return;
+	EXPECT(set_online(first + nr - 1, false));
+	expect_pool(GB, 1, 1, 0, 0);
+	EXPECT(set_online(first + nr - 1, true));
+	restore_pool(GB, 2);
+}
+
+TEST(offline_is_refused_1g)
+{
+	for (enum way way = 0; way < NR_WAYS; way++)
+		offline_1g(way);
+}
+
+/* The pool changes while blocks are out */
 
 static void for_each_pool(void (*test)(size_t size, enum way way))
 {
