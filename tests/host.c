@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -405,6 +406,7 @@ TEST(memcg_is_charged)
 
 static void memory_limit(size_t size, enum way way)
 {
+	const size_t more = size == GB ? GB : 32 * MB, last = more - 2 * MB;
 	struct out out;
 	long failed;
 	int fd;
@@ -412,26 +414,21 @@ static void memory_limit(size_t size, enum way way)
 
 	account_hugetlb(true);
 	enter_cgroup();
-	set_limit("memory.max", 20 * MB + (size == GB ? GB : 0));
+	set_limit("memory.max", size + 18 * MB);
 	out = take_out(size, way);
-	fd = gmem_create(size == GB ? GB : 32 * MB, size, GMEMFD_CREATE_INIT_SHARED);
+	fd = gmem_create(more, size, GMEMFD_CREATE_INIT_SHARED);
 	EXPECT(fd >= 0);
-	p = gmem_map(fd, 0, size);
+	p = gmem_map(fd, 0, more);
 	failed = cgroup_value(CGROUP, "memory.events", "max");
-	if (size == GB)
-		EXPECT_ERR(gmem_allocate(fd, 0, GB), ENOSPC);
-	else
-		EXPECT_ERR(gmem_allocate(fd, 0, 32 * MB), ENOSPC);
+	EXPECT_ERR(gmem_allocate(fd, 0, more), ENOSPC);
 	EXPECT(cgroup_value(CGROUP, "memory.events", "max") > failed);
+	EXPECT(!(gmem_range(fd, last).flags & GMEMFD_RANGE_ALLOCATED));
+	EXPECT(!can_read(p + last));
 	EXPECT_EQ(cgroup_value(CGROUP, "memory.events", "oom_kill"), 0);
-	EXPECT(!(gmem_range(fd, size == GB ? 0 : 30 * MB).flags & GMEMFD_RANGE_ALLOCATED));
-	if (size == GB)
-		EXPECT(!can_read(p));
 	expect_fine(&out);
 	set_limit("memory.max", -1);
-	EXPECT_EQ(gmem_allocate(fd, size == GB ? 0 : 30 * MB, 2 * MB), 0);
-	EXPECT(can_read(p));
-	munmap(p, size);
+	EXPECT(can_read(p + last));
+	munmap(p, more);
 	close(fd);
 	bring_home(&out);
 	EXPECT(EVENTUALLY(!huge(CGROUP)));
@@ -485,6 +482,7 @@ static pid_t start_bystander(void)
 	pid_t pid = fork();
 
 	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		mmap(NULL, 64 * MB, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 		mlockall(MCL_CURRENT);
@@ -523,7 +521,8 @@ static void no_bookkeeping(size_t size, enum call call)
 {
 	int fd = gmem_create(size, size, GMEMFD_CREATE_INIT_SHARED);
 	char *p = gmem_map(fd, 0, size);
-	int bystander, status;
+	pid_t bystander;
+	int status;
 
 	fill(p, MB, 3);
 	munmap(p, size);

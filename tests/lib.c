@@ -149,8 +149,9 @@ __attribute__((weak)) int main(int argc, char **argv)
 	direct_map_moves = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (struct test *t = tests; t; t = t->next) {
-		/* Poisoned memory stays so: only when asked for by name. */
-		bool wanted = argc == 1 && strncmp(t->name, "poison_", 7);
+		/* Those that want a boot of their own: only when asked for by name. */
+		bool wanted = argc == 1 && strncmp(t->name, "poison_", 7) &&
+			      strncmp(t->name, "movable_", 8);
 		int status;
 
 		for (int i = 1; i < argc; i++)
