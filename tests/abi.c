@@ -18,7 +18,8 @@ TEST(get_info)
 	EXPECT_EQ(ioctl(device, GMEMFD_GET_INFO, &info), 0);
 	EXPECT_EQ(info.abi, GMEMFD_ABI);
 	EXPECT(info.shim_abi >= 1);
-	EXPECT_EQ(info.create_flags, GMEMFD_CREATE_INIT_SHARED |
+	EXPECT_EQ(info.create_flags, GMEMFD_CREATE_INIT_SHARED | GMEMFD_CREATE_NODE |
+				     GMEMFD_CREATE_SMALL_SHARED |
 				     GMEMFD_CREATE_KEEP_DIRECT_MAP);
 	EXPECT_EQ(info.attributes, GMEMFD_ATTRIBUTE_PRIVATE);
 	EXPECT_EQ(info.block_sizes, 2 * MB + GB);

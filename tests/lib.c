@@ -140,6 +140,17 @@ static int run_test(struct test *test)
 }
 
 /* The demo links with the helpers here and has a main() of its own. */
+static bool own_boot(const char *name)
+{
+	static const char *const prefixes[] = { "poison_", "movable_", "numa_", "million_" };
+
+	for (int i = 0; i < 4; i++) {
+		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+			return true;
+	}
+	return false;
+}
+
 __attribute__((weak)) int main(int argc, char **argv)
 {
 	int passed = 0, failed = 0, skipped = 0;
@@ -150,8 +161,7 @@ __attribute__((weak)) int main(int argc, char **argv)
 				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (struct test *t = tests; t; t = t->next) {
 		/* Those that want a boot of their own: only when asked for by name. */
-		bool wanted = argc == 1 && strncmp(t->name, "poison_", 7) &&
-			      strncmp(t->name, "movable_", 8);
+		bool wanted = argc == 1 && !own_boot(t->name);
 		int status;
 
 		for (int i = 1; i < argc; i++)
