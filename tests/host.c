@@ -483,7 +483,7 @@ static pid_t start_bystander(void)
 
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		mmap(NULL, 64 * MB, PROT_READ | PROT_WRITE,
+		mmap(NULL, 8 * MB, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 		mlockall(MCL_CURRENT);
 		write_text(CGROUP "/cgroup.procs", "0");
@@ -491,7 +491,10 @@ static pid_t start_bystander(void)
 		for (;;)
 			pause();
 	}
-	EXPECT(EVENTUALLY(*ready));
+	while (!*ready) {
+		EXPECT_EQ(waitpid(pid, NULL, WNOHANG), 0);
+		usleep(10000);
+	}
 	return pid;
 }
 
