@@ -2,13 +2,14 @@
 #
 #   make demo     the main job, booted in QEMU
 #   make check    all tests; TEST=name for one, DEBUG=1 for the debug kernel
+#   make fuzz     random operations for SECONDS, from SEED; see tests/README.md
 #   make module   the module for KDIR, by default the running kernel
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 # Where the module's objects go.
 BUILD ?= $(CURDIR)/build
 
-.PHONY: module modules_install demo check clean
+.PHONY: module modules_install demo check fuzz clean
 module:
 	@mkdir -p $(BUILD)
 	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD) modules
@@ -21,6 +22,11 @@ demo:
 
 check:
 	@scripts/check $(if $(DEBUG),--debug) $(TEST)
+
+fuzz:
+	@scripts/fuzz $(if $(DEBUG),--debug) $(or $(SECONDS),60) \
+		$(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(THREADS),--threads $(THREADS)) $(if $(THREAD),--thread $(THREAD))
 
 clean:
 	rm -rf $(BUILD)

@@ -110,6 +110,25 @@ GUEST uint64_t guest_store(uint64_t gpa, uint64_t value, uint64_t unused)
 	return 0;
 }
 
+GUEST uint64_t guest_fill_page(uint64_t gpa, uint64_t tag, uint64_t unused)
+{
+	(void)unused;
+	for (unsigned int i = 0; i < PAGE / 8; i++)
+		((volatile uint64_t *)gpa)[i] = tagged_word(tag, i);
+	return 0;
+}
+
+/* The number of words that differ. */
+GUEST uint64_t guest_check_page(uint64_t gpa, uint64_t tag, uint64_t unused)
+{
+	uint64_t bad = 0;
+
+	(void)unused;
+	for (unsigned int i = 0; i < PAGE / 8; i++)
+		bad += ((volatile uint64_t *)gpa)[i] != tagged_word(tag, i);
+	return bad;
+}
+
 /* Asks the test something. */
 GUEST uint64_t guest_ping(uint64_t a, uint64_t b, uint64_t c)
 {

@@ -36,6 +36,18 @@ uint64_t page_word(uint64_t gpa, uint64_t seed)
 	return (gpa ^ seed) * 0x9e3779b97f4a7c15ULL;
 }
 
+/*
+ * Word @i of a page full of @tag: zeros for 0; a few words in zeros for even
+ * tags, all of them for odd ones.
+ */
+static inline __attribute__((always_inline))
+uint64_t tagged_word(uint64_t tag, unsigned int i)
+{
+	if (!tag || (!(tag & 1) && i != 0 && i != 255 && i != 511))
+		return 0;
+	return (tag + i) * 0x9e3779b97f4a7c15ULL;
+}
+
 typedef uint64_t (*guest_fn)(uint64_t a, uint64_t b, uint64_t c);
 
 /* In the section that is copied into the guest; no calls to outside of it. */
@@ -48,6 +60,8 @@ uint64_t guest_convert_pages(uint64_t gpa, uint64_t size, uint64_t times);
 uint64_t guest_hammer(uint64_t gpa, uint64_t size, uint64_t times);
 uint64_t guest_load(uint64_t gpa, uint64_t unused, uint64_t unused2);
 uint64_t guest_store(uint64_t gpa, uint64_t value, uint64_t unused);
+uint64_t guest_fill_page(uint64_t gpa, uint64_t tag, uint64_t unused);
+uint64_t guest_check_page(uint64_t gpa, uint64_t tag, uint64_t unused);
 uint64_t guest_ping(uint64_t a, uint64_t b, uint64_t c);
 
 #endif /* _TESTS_KVM_GUEST_H */

@@ -82,19 +82,40 @@ void vcpu_create(struct vm *vm)
 	vm->nr_vcpus++;
 }
 
+static void load_image(char *host)
+{
+	uint64_t *pdpt = (uint64_t *)(host + GPA_PDPT);
+
+	*(uint64_t *)(host + GPA_PML4) = GPA_PDPT | 3;
+	for (uint64_t i = 0; i < 512; i++)
+		pdpt[i] = i * GB | 0x83;	/* present, writable, 1 GiB */
+	memcpy(host + GPA_CODE, __start_guest, __stop_guest - __start_guest);
+}
+
+void vm_create_apart(struct vm *vm)
+{
+	struct kvm_userspace_memory_region region = { .memory_size = 2 * MB };
+
+	*vm = (struct vm) { .gmem = -1, .size = 2 * MB };
+	vm->kvm = kvm_device();
+	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, 0);
+	EXPECT(vm->fd >= 0);
+	vm->host = mmap(NULL, vm->size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	EXPECT(vm->host != MAP_FAILED);
+	load_image(vm->host);
+	region.userspace_addr = (uintptr_t)vm->host;
+	EXPECT_EQ(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region), 0);
+	vcpu_create(vm);
+}
+
 void vm_create(struct vm *vm, int gmem, size_t size, int nr_vcpus)
 {
-	uint64_t *pdpt;
-
 	vm_create_empty(vm, gmem, size);
 
 	/* The image is put where the host can reach it, which it then cannot. */
 	EXPECT_EQ(gmem_convert(gmem, 0, 2 * MB, false), 0);
-	*(uint64_t *)(vm->host + GPA_PML4) = GPA_PDPT | 3;
-	pdpt = (uint64_t *)(vm->host + GPA_PDPT);
-	for (uint64_t i = 0; i < 512; i++)
-		pdpt[i] = i * GB | 0x83;	/* present, writable, 1 GiB */
-	memcpy(vm->host + GPA_CODE, __start_guest, __stop_guest - __start_guest);
+	load_image(vm->host);
 	EXPECT_EQ(gmem_convert(gmem, 0, 2 * MB, true), 0);
 
 	while (vm->nr_vcpus < nr_vcpus)

@@ -1,0 +1,969 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Operations on files that belong to one thread: every result is known. */
+#define _GNU_SOURCE
+#include <sys/uio.h>
+
+#include "fuzz.h"
+
+#define BUDGET	(40 * 2 * MB)	/* of 2 MiB pages, for a thread */
+
+/* Choices */
+
+static struct file *pick_file(struct thread *t)
+{
+	unsigned int start = below(&t->rng, MAX_FILES);
+
+	for (unsigned int i = 0; i < MAX_FILES; i++) {
+		struct file *f = &t->files[(start + i) % MAX_FILES];
+
+		if (f->used && !f->gone && f->fd >= 0)
+			return f;
+	}
+	return NULL;
+}
+
+static struct file *pick_mapped(struct thread *t)
+{
+	unsigned int start = below(&t->rng, MAX_FILES);
+
+	for (unsigned int i = 0; i < MAX_FILES; i++) {
+		struct file *f = &t->files[(start + i) % MAX_FILES];
+
+		if (f->used && !f->gone && f->nr_maps)
+			return f;
+	}
+	return NULL;
+}
+
+/* Of a file of 1 GiB only some regions are used. */
+unsigned int pick_page(struct thread *t, struct file *f, unsigned int first,
+		       unsigned int nr)
+{
+	static const unsigned int regions[] = { 0, 1, 2, 3, 257, 511 };
+	unsigned int page;
+
+	if (f->nr_pages <= 16 * REGION_PAGES)
+		return first + below(&t->rng, nr);
+	page = regions[below(&t->rng, 6)] * REGION_PAGES + below(&t->rng, REGION_PAGES);
+	if (page >= first && page - first < nr)
+		return page;
+	return first + below(&t->rng, nr < REGION_PAGES ? nr : REGION_PAGES);
+}
+
+static void pick_range(struct thread *t, struct file *f, unsigned int *first,
+		       unsigned int *nr)
+{
+	unsigned int page = pick_page(t, f, 0, f->nr_pages), r = page / REGION_PAGES;
+	unsigned int big = f->block_size == GB ? 400 : 100;
+
+	*first = page;
+	*nr = 1;
+	if (one_in(&t->rng, big)) {			/* the file */
+		*first = 0;
+		*nr = f->nr_pages;
+	} else if (one_in(&t->rng, big / 5)) {		/* a block */
+		*first = page / f->block_pages * f->block_pages;
+		*nr = f->block_pages;
+	} else if (one_in(&t->rng, 6)) {		/* a region, or nearly */
+		*first = r * REGION_PAGES;
+		*nr = REGION_PAGES;
+		if (one_in(&t->rng, 3))
+			*nr -= 1 + below(&t->rng, 3);
+		if (one_in(&t->rng, 3)) {
+			unsigned int n = 1 + below(&t->rng, 3);
+
+			*first += n;
+			*nr -= n;
+		}
+		if (one_in(&t->rng, 8))
+			*nr += below(&t->rng, 4 * REGION_PAGES);
+	} else if (one_in(&t->rng, 6)) {
+		*nr = 1 + below(&t->rng, 1200);
+	} else if (one_in(&t->rng, 2)) {
+		*nr = 1 + below(&t->rng, 16);
+	}
+	if (*first + *nr > f->nr_pages)
+		*nr = f->nr_pages - *first;
+}
+
+/* Files and mappings */
+
+static void create(struct thread *t)
+{
+	uint64_t flags = below(&t->rng, 8);	/* all that there are */
+	size_t used = 0, block = 2 * MB, size;
+	bool have_1g = false;
+	int fd, free = 0;
+
+	for (struct file *f = t->files; f < t->files + MAX_FILES; f++) {
+		if (!f->used)
+			free++;
+		else if (f->block_size == GB)
+			have_1g = true;
+		else
+			used += f->size;
+	}
+	size = (1 + below(&t->rng, 4)) * 2 * MB;
+	if (t->may_have_1g && !have_1g && one_in(&t->rng, 3))
+		size = block = GB;
+	if (!free || (block == 2 * MB && used + size > BUDGET))
+		return;
+	TRACE(t, "create %ld MiB of %ld MiB blocks, flags %#lx", size / MB, block / MB, flags);
+	fd = gmem_create(size, block, flags);
+	AGREE(t, fd >= 0, "create: errno %d", errno);
+	model_create(t, fd, size, block, flags);
+}
+
+/* One of its users less. */
+void file_put(struct thread *t, struct file *f)
+{
+	if (f->fd >= 0 || f->nr_maps || t->child.file == f)
+		return;
+	vm_file_gone(t, f);
+	model_release_file(t, f);
+}
+
+static void op_close(struct thread *t)
+{
+	struct file *f = pick_file(t);
+	int fd;
+
+	if (!f)
+		return;
+	if (f->fd2 < 0 && one_in(&t->rng, 2)) {
+		TRACE(t, "file %ld: dup", f - t->files);
+		f->fd2 = dup(f->fd);
+		EXPECT(f->fd2 >= 0);
+		return;
+	}
+	TRACE(t, "file %ld: close", f - t->files);
+	fd = f->fd;
+	f->fd = f->fd2;
+	f->fd2 = -1;
+	EXPECT_EQ(close(fd), 0);
+	file_put(t, f);
+}
+
+static void unmap(struct thread *t, struct file *f, struct map *m)
+{
+	TRACE(t, "file %ld: munmap pages %ld+%ld", f - t->files, m->first, m->nr);
+	EXPECT_EQ(munmap(m->addr, m->nr * PAGE), 0);
+	*m = f->maps[--f->nr_maps];
+	file_put(t, f);
+}
+
+static void map(struct thread *t, struct file *f)
+{
+	struct map *m = &f->maps[f->nr_maps];
+
+	m->first = 0;
+	m->nr = f->nr_pages;
+	if (one_in(&t->rng, 2)) {
+		m->first = pick_page(t, f, 0, f->nr_pages);
+		m->nr = 1 + below(&t->rng, f->nr_pages - m->first);
+	}
+	TRACE(t, "file %ld: mmap pages %ld+%ld", f - t->files, m->first, m->nr);
+	pthread_rwlock_rdlock(&fork_lock);
+	m->addr = gmem_map(f->fd, m->first * PAGE, m->nr * PAGE);
+	EXPECT_EQ(madvise(m->addr, m->nr * PAGE, MADV_DONTFORK), 0);
+	pthread_rwlock_unlock(&fork_lock);
+	f->nr_maps++;
+}
+
+static void op_map(struct thread *t)
+{
+	struct file *f = pick_file(t);
+
+	if (f && f->nr_maps < MAX_MAPS)
+		map(t, f);
+}
+
+/* Like an access to each page in turn. */
+static void populate(struct thread *t, struct file *f, struct map *m,
+		     unsigned int first, unsigned int nr)
+{
+	int advice = one_in(&t->rng, 2) ? MADV_POPULATE_READ : MADV_POPULATE_WRITE, err;
+	bool ok = true;
+
+	if (nr > 64)
+		nr = 1 + below(&t->rng, 64);
+	TRACE(t, "file %ld: populate pages %ld+%ld, advice %ld", f - t->files,
+	      m->first + first, nr, advice);
+	for (unsigned int i = 0; ok && i < nr; i++)
+		ok = model_touch(f, m->first + first + i);
+	err = madvise(m->addr + first * PAGE, nr * PAGE, advice) ? errno : 0;
+	AGREE(t, err == (ok ? 0 : EFAULT), "populate: errno %d, not %d", err, !ok);
+}
+
+static void op_change_mapping(struct thread *t)
+{
+	struct file *f = pick_mapped(t);
+	unsigned int first, nr;
+	struct map *m;
+	char *p;
+
+	if (!f)
+		return;
+	m = &f->maps[below(&t->rng, f->nr_maps)];
+	first = pick_page(t, f, m->first, m->nr) - m->first;
+	nr = 1 + below(&t->rng, m->nr - first);
+	if (nr > 4 * REGION_PAGES)
+		nr = 4 * REGION_PAGES;
+	p = m->addr + first * PAGE;
+	switch (below(&t->rng, 10)) {
+	case 0:
+		unmap(t, f, m);
+		return;
+	case 1:		/* an end of it */
+		nr = 1 + below(&t->rng, m->nr);
+		if (nr == m->nr)
+			return;
+		TRACE(t, "file %ld: munmap the first %ld of pages %ld+%ld", f - t->files,
+		      nr, m->first, m->nr);
+		EXPECT_EQ(munmap(m->addr, nr * PAGE), 0);
+		m->addr += nr * PAGE;
+		m->first += nr;
+		m->nr -= nr;
+		return;
+	case 2:
+		TRACE(t, "file %ld: munmap the last %ld of pages %ld+%ld", f - t->files,
+		      m->nr - first, m->first, m->nr);
+		if (!first)
+			return;
+		EXPECT_EQ(munmap(p, (m->nr - first) * PAGE), 0);
+		m->nr = first;
+		return;
+	case 3:
+	case 4:
+		populate(t, f, m, first, nr);
+		return;
+	case 5:		/* as little as this may split a large mapping */
+		TRACE(t, "file %ld: mprotect pages %ld+%ld", f - t->files, m->first + first, nr);
+		EXPECT_EQ(mprotect(p, nr * PAGE, PROT_READ), 0);
+		EXPECT_EQ(mprotect(m->addr, m->nr * PAGE, PROT_READ | PROT_WRITE), 0);
+		return;
+	case 6:
+		TRACE(t, "file %ld: MADV_COLD, PAGEOUT pages %ld+%ld", f - t->files,
+		      m->first + first, nr);
+		madvise(p, nr * PAGE, MADV_COLD);
+		madvise(p, nr * PAGE, MADV_PAGEOUT);
+		return;
+	default:
+		TRACE(t, "file %ld: MADV_DONTNEED pages %ld+%ld", f - t->files,
+		      m->first + first, nr);
+		EXPECT_EQ(madvise(p, nr * PAGE, MADV_DONTNEED), 0);
+	}
+}
+
+/* Accesses */
+
+static void access_page(struct thread *t, struct file *f, char *p, unsigned int page)
+{
+	struct iovec here = { t->buf, PAGE }, there = { p, PAGE };
+	bool want = model_touch(f, page), ok;
+	unsigned int kind = below(&t->rng, 100);
+	uint64_t tag = new_tag(t);
+	long ret;
+
+	if (kind < 45) {
+		TRACE(t, "file %ld: read page %ld: %ld", f - t->files, page, want);
+		ok = load_page(p, t->buf);
+		AGREE(t, ok == want, "page %u readable %d", page, ok);
+		if (ok)
+			check_page(t, t->buf, f->tag[page], "read", page);
+		return;
+	}
+	if (kind < 80) {
+		TRACE(t, "file %ld: write page %ld: %ld", f - t->files, page, want);
+		ok = store_page(p, tag);
+		AGREE(t, ok == want, "page %u writable %d", page, ok);
+	} else if (kind < 86) {
+		TRACE(t, "file %ld: write() from page %ld: %ld", f - t->files, page, want);
+		ret = write(t->pipe[1], p, PAGE);
+		ok = ret == (long)PAGE;
+		AGREE(t, ok == want && (ok || errno == EFAULT),
+		      "write() from page %u: %ld, errno %d", page, ret, errno);
+		if (ok) {
+			EXPECT_EQ(read(t->pipe[0], t->buf, PAGE), (long)PAGE);
+			check_page(t, t->buf, f->tag[page], "write()", page);
+		}
+		return;
+	} else if (kind < 92) {
+		TRACE(t, "file %ld: read() into page %ld: %ld", f - t->files, page, want);
+		page_fill(t->buf, tag);
+		EXPECT_EQ(write(t->pipe[1], t->buf, PAGE), (long)PAGE);
+		ret = read(t->pipe[0], p, PAGE);
+		ok = ret == (long)PAGE;
+		AGREE(t, ok == want && (ok || errno == EFAULT),
+		      "read() into page %u: %ld, errno %d", page, ret, errno);
+		if (!ok)
+			EXPECT_EQ(read(t->pipe[0], t->buf, PAGE), (long)PAGE);
+	} else if (kind < 96) {
+		TRACE(t, "file %ld: process_vm_readv page %ld: %ld", f - t->files, page, want);
+		ret = process_vm_readv(getpid(), &here, 1, &there, 1, 0);
+		ok = ret == (long)PAGE;
+		AGREE(t, ok == want && (ok || errno == EFAULT),
+		      "process_vm_readv of page %u: %ld, errno %d", page, ret, errno);
+		if (ok)
+			check_page(t, t->buf, f->tag[page], "process_vm_readv", page);
+		return;
+	} else {
+		TRACE(t, "file %ld: process_vm_writev page %ld: %ld", f - t->files, page, want);
+		page_fill(t->buf, tag);
+		ret = process_vm_writev(getpid(), &here, 1, &there, 1, 0);
+		ok = ret == (long)PAGE;
+		AGREE(t, ok == want && (ok || errno == EFAULT),
+		      "process_vm_writev of page %u: %ld, errno %d", page, ret, errno);
+	}
+	if (ok)
+		f->tag[page] = tag;
+}
+
+static void op_access(struct thread *t)
+{
+	struct file *f = pick_mapped(t);
+	unsigned int first, nr;
+	struct map *m;
+
+	if (!f)
+		return;
+	m = &f->maps[below(&t->rng, f->nr_maps)];
+	first = pick_page(t, f, m->first, m->nr);
+	/* Most go where something is. */
+	for (int i = 0; i < 2 && f->private[first]; i++)
+		first = pick_page(t, f, m->first, m->nr);
+	nr = one_in(&t->rng, 2) ? 1 : 1 + below(&t->rng, 4);
+	for (unsigned int i = first; i < first + nr && i < m->first + m->nr; i++)
+		access_page(t, f, m->addr + (i - m->first) * PAGE, i);
+}
+
+static uint64_t frame_of(struct thread *t, const char *p)
+{
+	uint64_t entry = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	EXPECT_EQ(pread(fd, &entry, 8, (uintptr_t)p / PAGE * 8), 8);
+	close(fd);
+	AGREE(t, entry >> 63, "page is not mapped");
+	return entry & ((1ULL << 55) - 1);
+}
+
+/* Frames stay; private ones are out of the kernel's sight. */
+static void op_frame(struct thread *t)
+{
+	struct file *f = pick_mapped(t);
+	struct block *block;
+	unsigned int page;
+	struct map *m;
+	uint64_t frame;
+	char *p;
+
+	if (!f)
+		return;
+	m = &f->maps[below(&t->rng, f->nr_maps)];
+	page = pick_page(t, f, m->first, m->nr);
+	p = m->addr + (page - m->first) * PAGE;
+	block = block_of(f, page);
+	TRACE(t, "file %ld: frame of page %ld, private %ld", f - t->files, page,
+	      f->private[page]);
+	if (!f->private[page]) {
+		if (!model_touch(f, page))
+			return;
+		AGREE(t, load_page(p, t->buf), "page %u is out of reach", page);
+		frame = frame_of(t, p) - page % f->block_pages;
+		AGREE(t, !block->frame || block->frame == frame,
+		      "page %u has moved by %ld", page, (long)(frame - block->frame));
+		block->frame = frame;
+	}
+	if (!block->frame || !f->ready[page / REGION_PAGES])
+		return;
+	frame = block->frame + page % f->block_pages;
+	if (read_kcore(frame * PAGE, t->buf, PAGE) != (long)PAGE)
+		memset(t->buf, 0, PAGE);
+	check_page(t, t->buf, f->private[page] && !(f->flags & GMEMFD_CREATE_KEEP_DIRECT_MAP) ?
+		   0 : f->tag[page], "kcore", page);
+}
+
+/* Conversions */
+
+static uint64_t attributes(bool private)
+{
+	return private ? GMEMFD_ATTRIBUTE_PRIVATE : 0;
+}
+
+/* What it answers to ranges in ascending order, and what comes of it. */
+static void expect_conversion(struct thread *t, struct file *f,
+			      const struct gmemfd_convert_range *ranges, unsigned int nr,
+			      int ret, int err, uint64_t at, int busy_err)
+{
+	long busy = model_busy(f, ranges, nr);
+
+	if (busy >= 0) {
+		AGREE(t, ret == -1 && err == busy_err && at == busy * PAGE,
+		      "convert: %d, errno %d at page %lu; page %ld is held",
+		      ret, err, at / PAGE, busy);
+		model_break(f, ranges, nr);
+		return;
+	}
+	AGREE(t, !ret && at == 1, "convert: %d, errno %d, error_offset %#lx; nobody holds a page",
+	      ret, err, at);
+	model_convert(f, ranges, nr);
+}
+
+static void op_convert(struct thread *t)
+{
+	struct gmemfd_convert arg = { .error_offset = 1 };
+	struct file *f = pick_file(t);
+	struct gmemfd_convert_range range;
+	unsigned int first, nr, usec = 0;
+	bool private;
+	int ret, err;
+
+	if (!f)
+		return;
+	pick_range(t, f, &first, &nr);
+	private = one_in(&t->rng, 4) ? one_in(&t->rng, 2) : !f->private[first];
+	range = (struct gmemfd_convert_range) {
+		first * PAGE, nr * PAGE, attributes(private)
+	};
+	if (one_in(&t->rng, 50))
+		usec = 1 + below(&t->rng, 300);
+	TRACE(t, "file %ld: convert pages %ld+%ld, private %ld, signal after %ld us",
+	      f - t->files, first, nr, private, usec);
+	arg.offset = range.offset;
+	arg.size = range.size;
+	arg.attributes = range.attributes;
+	if (usec)
+		signals_start(t, usec, true);
+	ret = ioctl(f->fd, one_in(&t->rng, 8) ? GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2 :
+					       GMEMFD_CONVERT, &arg);
+	err = errno;
+	if (usec)
+		signals_stop(t);
+	expect_conversion(t, f, &range, 1, ret, err, arg.error_offset, EAGAIN);
+}
+
+static int by_offset(const void *a, const void *b)
+{
+	const struct gmemfd_convert_range *ra = a, *rb = b;
+
+	return ra->offset < rb->offset ? -1 : ra->offset > rb->offset;
+}
+
+static unsigned int pick_ranges(struct thread *t, struct file *f,
+				struct gmemfd_convert_range *ranges)
+{
+	unsigned int want = one_in(&t->rng, 4) ? MAX_RANGES : 1 + below(&t->rng, 6);
+	unsigned int n = 0, first = pick_page(t, f, 0, f->nr_pages), nr;
+	unsigned int gap = 1 + below(&t->rng, one_in(&t->rng, 3) ? 300 : 8);
+	unsigned int most = 1 + below(&t->rng, one_in(&t->rng, 3) ? 700 : 8);
+	unsigned int mixed = below(&t->rng, 4);
+
+	if (want == MAX_RANGES && one_in(&t->rng, 2))
+		first = first / REGION_PAGES * REGION_PAGES;
+	for (; n < want && first < f->nr_pages; n++) {
+		nr = 1 + below(&t->rng, most);
+		if (first + nr > f->nr_pages)
+			nr = f->nr_pages - first;
+		ranges[n] = (struct gmemfd_convert_range) {
+			first * PAGE, nr * PAGE,
+			attributes(mixed ? !f->private[first] : one_in(&t->rng, 2))
+		};
+		first += nr + below(&t->rng, gap);
+	}
+	return n;
+}
+
+static void shuffle(struct thread *t, struct gmemfd_convert_range *ranges,
+		    unsigned int n)
+{
+	for (; n > 1; n--) {
+		unsigned int i = below(&t->rng, n);
+		struct gmemfd_convert_range last = ranges[n - 1];
+
+		ranges[n - 1] = ranges[i];
+		ranges[i] = last;
+	}
+}
+
+static void op_convert_ranges(struct thread *t)
+{
+	struct gmemfd_convert_range ranges[MAX_RANGES];
+	struct file *f = pick_file(t);
+	uint64_t at = 1;
+	unsigned int nr;
+	int ret, err;
+
+	if (!f)
+		return;
+	nr = pick_ranges(t, f, ranges);
+	TRACE(t, "file %ld: convert %ld ranges, pages %ld to %ld", f - t->files, nr,
+	      ranges[0].offset / PAGE,
+	      (ranges[nr - 1].offset + ranges[nr - 1].size) / PAGE);
+	shuffle(t, ranges, nr);
+	ret = gmem_convert_ranges(f->fd, ranges, nr, &at);
+	err = errno;
+	qsort(ranges, nr, sizeof(ranges[0]), by_offset);
+	expect_conversion(t, f, ranges, nr, ret, err, at, EAGAIN);
+}
+
+static void op_convert_wait(struct thread *t)
+{
+	struct gmemfd_convert_range ranges[MAX_RANGES];
+	struct gmemfd_convert_ranges arg = {
+		.ranges = (uintptr_t)ranges, .error_offset = 1,
+		.flags = GMEMFD_CONVERT_WAIT,
+	};
+	struct file *f = pick_file(t);
+	int ret, err, busy_err = ETIMEDOUT;
+	uint64_t timeout;
+	unsigned int nr;
+
+	if (!f)
+		return;
+	nr = pick_ranges(t, f, ranges);
+	timeout = one_in(&t->rng, 3) ? 0 : below(&t->rng, 400000);
+	if (one_in(&t->rng, 3)) {
+		busy_err = EINTR;
+		timeout = one_in(&t->rng, 2) ? ~0ULL : 3600000000000ULL;
+		signals_start(t, 1 + below(&t->rng, 3000), true);
+	}
+	TRACE(t, "file %ld: convert %ld ranges, pages %ld to %ld, waiting %ld ns: %ld",
+	      f - t->files, nr, ranges[0].offset / PAGE,
+	      (ranges[nr - 1].offset + ranges[nr - 1].size) / PAGE, timeout, busy_err);
+	arg.nr_ranges = nr;
+	arg.timeout = timeout;
+	ret = ioctl(f->fd, GMEMFD_CONVERT_RANGES, &arg);
+	err = errno;
+	if (busy_err == EINTR) {
+		signals_stop(t);
+		AGREE(t, timeout == ~0ULL ? arg.timeout == timeout : arg.timeout <= timeout,
+		      "convert: timeout %llu", arg.timeout);
+	} else {
+		AGREE(t, arg.timeout == timeout, "convert: timeout %llu", arg.timeout);
+	}
+	expect_conversion(t, f, ranges, nr, ret, err, arg.error_offset, busy_err);
+}
+
+/* Holes */
+
+static void punch_range(struct thread *t, struct file *f, unsigned int first,
+			unsigned int nr)
+{
+	bool beyond = first + nr == f->nr_pages && one_in(&t->rng, 3);
+	bool signals = one_in(&t->rng, 50);
+	int ret;
+
+	TRACE(t, "file %ld: punch pages %ld+%ld, signals %ld", f - t->files, first, nr, signals);
+	if (signals)
+		signals_start(t, 1 + below(&t->rng, 500), false);
+	ret = gmem_punch(f->fd, first * PAGE, (nr + (beyond ? 77 : 0)) * PAGE);
+	if (signals) {
+		int err = errno;
+
+		signals_stop(t);
+		AGREE(t, !ret || err == EINTR, "punch: errno %d", err);
+		if (ret)
+			ret = gmem_punch(f->fd, first * PAGE, nr * PAGE);
+	}
+	AGREE(t, !ret, "punch: errno %d", errno);
+	model_punch(t, f, first, first + nr);
+	check_allocated(t, f);
+}
+
+static void op_punch(struct thread *t)
+{
+	struct file *f = pick_file(t);
+	unsigned int first, nr;
+
+	if (!f)
+		return;
+	pick_range(t, f, &first, &nr);
+	if (nr > 16 && !one_in(&t->rng, 8))
+		nr = 1 + below(&t->rng, 16);
+	punch_range(t, f, first, nr);
+}
+
+/* Somebody touches a page. */
+static void touch(struct thread *t, struct file *f, unsigned int page)
+{
+	unsigned int n = below(&t->rng, 4);
+
+	for (struct slot *s = t->slots; n == 0 && s < t->slots + MAX_SLOTS; s++)
+		if (s->used && s->file == f && page >= s->first && page < s->first + s->nr) {
+			guest_access(t, s, page);
+			return;
+		}
+	if (n == 1 && t->child.pid && t->child.file == f && page >= t->child.map.first) {
+		child_access(t, page);
+		return;
+	}
+	for (struct map *m = f->maps; m < f->maps + f->nr_maps; m++)
+		if (page >= m->first && page < m->first + m->nr) {
+			access_page(t, f, m->addr + (page - m->first) * PAGE, page);
+			return;
+		}
+}
+
+/* A block in pieces, so that it goes with the last one, or does not. */
+static void op_punch_in_pieces(struct thread *t)
+{
+	struct file *f = pick_file(t);
+	unsigned int cut[5], first, n = 1 + below(&t->rng, 4), start;
+
+	if (!f || f->block_size == GB)
+		return;
+	first = below(&t->rng, f->nr_blocks) * f->block_pages;
+	cut[0] = 0;
+	cut[n] = f->block_pages;
+	for (unsigned int i = 1; i < n; i++)
+		cut[i] = cut[i - 1] + below(&t->rng, f->block_pages - cut[i - 1]);
+	start = below(&t->rng, n);
+	for (unsigned int j = 0; j < n; j++) {
+		unsigned int i = (start + j) % n, nr = cut[i + 1] - cut[i];
+
+		if (!nr)
+			continue;
+		punch_range(t, f, first + cut[i], nr);
+		if (one_in(&t->rng, 3))
+			touch(t, f, first + cut[i] + below(&t->rng, nr));
+		if (one_in(&t->rng, 6))
+			touch(t, f, first + below(&t->rng, f->block_pages));
+	}
+}
+
+static void op_madvise_remove(struct thread *t)
+{
+	struct file *f = pick_mapped(t);
+	unsigned int first, nr;
+	struct map *m;
+
+	if (!f || f->fd < 0)
+		return;
+	m = &f->maps[below(&t->rng, f->nr_maps)];
+	first = pick_page(t, f, m->first, m->nr) - m->first;
+	nr = 1 + below(&t->rng, m->nr - first < 600 ? m->nr - first : 600);
+	TRACE(t, "file %ld: MADV_REMOVE pages %ld+%ld", f - t->files, m->first + first, nr);
+	AGREE(t, !madvise(m->addr + first * PAGE, nr * PAGE, MADV_REMOVE),
+	      "MADV_REMOVE: errno %d", errno);
+	model_punch(t, f, m->first + first, m->first + first + nr);
+	check_allocated(t, f);
+}
+
+static void op_allocate(struct thread *t)
+{
+	struct file *f = pick_file(t);
+	unsigned int first, nr;
+	bool want;
+	int err;
+
+	if (!f)
+		return;
+	pick_range(t, f, &first, &nr);
+	/* Costs much, and does the same each time. */
+	if (nr > REGION_PAGES && !one_in(&t->rng, 8))
+		nr = REGION_PAGES;
+	if (nr > 4 * REGION_PAGES)
+		nr = 4 * REGION_PAGES;
+	want = model_allocate(f, first, first + nr);
+	TRACE(t, "file %ld: allocate pages %ld+%ld: %ld", f - t->files, first, nr, want);
+	err = gmem_allocate(f->fd, first * PAGE, nr * PAGE) ? errno : 0;
+	AGREE(t, err == (want ? 0 : ENOSPC), "allocate: errno %d, not %d", err,
+	      want ? 0 : ENOSPC);
+}
+
+/* Queries */
+
+static void op_ranges(struct thread *t)
+{
+	struct file *f = pick_file(t);
+	unsigned int first, nr, room;
+
+	if (!f)
+		return;
+	pick_range(t, f, &first, &nr);
+	if (one_in(&t->rng, 2) && f->nr_pages - first > REGION_PAGES)
+		nr = REGION_PAGES;
+	room = 1 + below(&t->rng, 64);
+	TRACE(t, "file %ld: ranges of pages %ld+%ld, room for %ld", f - t->files, first, nr,
+	      room);
+	check_ranges(t, f, first, first + nr, room);
+}
+
+static void op_totals(struct thread *t)
+{
+	struct file *f = pick_file(t);
+
+	if (!f)
+		return;
+	TRACE(t, "file %ld: fstat, fdinfo", f - t->files);
+	check_totals(t, f);
+}
+
+/* All states, and the contents of all shared pages that are there. */
+static void op_check_all(struct thread *t)
+{
+	struct file *f = pick_file(t);
+	char *p;
+
+	if (!f)
+		return;
+	TRACE(t, "file %ld: check all", f - t->files);
+	check_totals(t, f);
+	check_ranges(t, f, 0, f->nr_pages, 64);
+	pthread_rwlock_rdlock(&fork_lock);
+	p = gmem_map(f->fd, 0, f->size);
+	EXPECT_EQ(madvise(p, f->size, MADV_DONTFORK), 0);
+	pthread_rwlock_unlock(&fork_lock);
+	for (unsigned int i = 0; i < f->nr_pages; i++) {
+		if (!f->ready[i / REGION_PAGES]) {
+			i |= REGION_PAGES - 1;
+			continue;
+		}
+		if (f->private[i])
+			continue;
+		model_touch(f, i);
+		AGREE(t, load_page(p + i * PAGE, t->buf),
+		      "page %u is out of reach", i);
+		check_page(t, t->buf, f->tag[i], "check", i);
+	}
+	EXPECT_EQ(munmap(p, f->size), 0);
+	check_ranges(t, f, 0, f->nr_pages, 64);
+}
+
+/* What is refused, and changes nothing */
+
+static void beyond_the_end(struct thread *t, struct file *f)
+{
+	char *p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd,
+		       f->size - PAGE);
+
+	TRACE(t, "file %ld: beyond the end", f - t->files);
+	EXPECT(p != MAP_FAILED);
+	AGREE(t, !load_page(p + PAGE, t->buf) && !store_page(p + PAGE, 2),
+	      "pages beyond the end can be reached");
+	EXPECT_EQ(munmap(p, 2 * PAGE), 0);
+}
+
+static void bad_convert(struct thread *t, struct file *f)
+{
+	struct gmemfd_convert arg = {
+		.offset = below(&t->rng, f->nr_pages) * PAGE, .size = PAGE,
+		.attributes = attributes(one_in(&t->rng, 2)), .error_offset = 1,
+	};
+	unsigned int kind = below(&t->rng, 11);
+	void *argp = &arg;
+	int want = EINVAL, err;
+
+	switch (kind) {
+	case 0: arg.offset += 1 + below(&t->rng, PAGE - 1); break;
+	case 1: arg.size += 1 + below(&t->rng, PAGE - 1); break;
+	case 2: arg.size = 0; break;
+	case 3: arg.size = f->size - arg.offset + PAGE; break;
+	case 4: arg.size = -arg.offset; break;
+	case 5: arg.attributes |= 1ULL << (4 + below(&t->rng, 60)); break;
+	case 6: arg.attributes |= 1 << below(&t->rng, 3); break;
+	case 7: arg.flags |= 2ULL << below(&t->rng, 63); break;
+	case 8: arg.reserved[below(&t->rng, 10)] = 1; break;
+	case 9: arg.timeout = 1; break;
+	case 10: argp = NULL; want = EFAULT; break;
+	}
+	TRACE(t, "file %ld: bad conversion %ld", f - t->files, kind);
+	err = ioctl(f->fd, GMEMFD_CONVERT, argp) ? errno : 0;
+	AGREE(t, err == want && arg.error_offset == 1, "bad conversion %u: errno %d, not %d",
+	      kind, err, want);
+}
+
+static void bad_ranges(struct thread *t, struct file *f)
+{
+	struct gmemfd_convert_range ranges[MAX_RANGES + 1], *range;
+	unsigned int kind = below(&t->rng, 12), nr = pick_ranges(t, f, ranges);
+	struct gmemfd_convert_ranges arg = {
+		.ranges = (uintptr_t)ranges, .nr_ranges = nr, .error_offset = 1,
+	};
+	int want = EINVAL, err;
+
+	range = &ranges[below(&t->rng, nr)];
+	switch (kind) {
+	case 0: arg.nr_ranges = 0; break;
+	case 1: arg.nr_ranges = GMEMFD_CONVERT_RANGES_MAX + 1; break;
+	case 2: arg.reserved0 = 1; break;
+	case 3: arg.reserved[below(&t->rng, 3)] = 1; break;
+	case 4: arg.flags = 4; break;
+	case 5: arg.ranges = 0; want = EFAULT; break;
+	case 6: range->size = 0; break;
+	case 7: range->offset++; break;
+	case 8: range->attributes |= 16; break;
+	case 9: range->size = f->size - range->offset + PAGE; break;
+	case 10: arg.timeout = 5; break;
+	case 11:	/* a page of it once more */
+		ranges[nr] = (struct gmemfd_convert_range) {
+			range->offset + range->size - PAGE, PAGE, range->attributes
+		};
+		arg.nr_ranges++;
+		break;
+	}
+	TRACE(t, "file %ld: %ld bad ranges %ld", f - t->files, arg.nr_ranges, kind);
+	shuffle(t, ranges, kind == 1 ? nr : arg.nr_ranges);
+	err = ioctl(f->fd, GMEMFD_CONVERT_RANGES, &arg) ? errno : 0;
+	AGREE(t, err == want && arg.error_offset == 1, "bad ranges %u: errno %d, not %d",
+	      kind, err, want);
+}
+
+static void bad_calls(struct thread *t, struct file *f)
+{
+	struct gmemfd_range range;
+	struct gmemfd_get_ranges get = {
+		.end = f->size, .ranges = (uintptr_t)&range, .nr_ranges = 1,
+	};
+	unsigned int kind = below(&t->rng, 20);
+	uint64_t at = below(&t->rng, f->nr_pages) * PAGE;
+	long ret = 0, want = EINVAL, size = PAGE;
+	char c = 0;
+
+	TRACE(t, "file %ld: bad call %ld", f - t->files, kind);
+	errno = 0;
+	switch (kind) {
+	case 0: ret = gmem_punch(f->fd, at + 1, PAGE); break;
+	case 1: ret = gmem_punch(f->fd, at, PAGE + 512); break;
+	case 2: ret = gmem_punch(f->fd, at, 0); break;
+	case 3: ret = gmem_allocate(f->fd, at, f->size - at + PAGE); break;
+	case 4: ret = gmem_allocate(f->fd, at + 8, PAGE); break;
+	case 5: ret = fallocate(f->fd, 0, at, PAGE); want = EOPNOTSUPP; break;
+	case 6: ret = fallocate(f->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, at, PAGE);
+		want = EOPNOTSUPP; break;
+	case 7: ret = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, f->fd, at) == MAP_FAILED ? -1 : 0;
+		break;
+	case 8: ret = read(f->fd, &c, 1); break;
+	case 9: ret = write(f->fd, &c, 1); break;
+	case 10: ret = pread(f->fd, &c, 1, at); want = ESPIPE; break;
+	case 11: ret = lseek(f->fd, 0, SEEK_SET); want = ESPIPE; break;
+	case 12: ret = ftruncate(f->fd, at); break;
+	case 13: ret = ioctl(f->fd, GMEMFD_CREATE, &get); want = ENOTTY; break;
+	case 14: get.offset = f->size; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
+	case 15: get.end += PAGE; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
+	case 16: get.nr_ranges = 0; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
+	case 17: get.flags = 1; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
+	case 18: get.ranges = 0; want = EFAULT; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
+	case 19: size = gmem_create(one_in(&t->rng, 2) ? 3 * MB : 0, 2 * MB, 0);
+		ret = size < 0 ? -1 : 0; break;
+	}
+	AGREE(t, ret == -1 && errno == want, "bad call %u: %ld, errno %d, not %ld", kind, ret,
+	      errno, want);
+}
+
+static void op_bad(struct thread *t)
+{
+	struct file *f = pick_file(t);
+
+	if (!f)
+		return;
+	switch (below(&t->rng, 8)) {
+	case 0:
+		beyond_the_end(t, f);
+		return;
+	case 1:
+	case 2:
+		bad_convert(t, f);
+		return;
+	case 3:
+	case 4:
+		bad_ranges(t, f);
+		return;
+	default:
+		bad_calls(t, f);
+	}
+}
+
+/* All together */
+
+static void op_create(struct thread *t)
+{
+	create(t);
+}
+
+static const struct {
+	void (*fn)(struct thread *t);
+	unsigned int weight;	/* in 2000 */
+} ops[] = {
+	{ op_access,			796 },
+	{ op_convert,			260 },
+	{ op_convert_ranges,		 70 },
+	{ op_convert_wait,		  6 },
+	{ op_unpin_while_waiting,	  4 },
+	{ op_punch,			 80 },
+	{ op_punch_in_pieces,		 12 },
+	{ op_madvise_remove,		 12 },
+	{ op_allocate,			 14 },
+	{ op_pin,			 50 },
+	{ op_unpin,			 60 },
+	{ op_look_at_held,		 60 },
+	{ op_map,			 12 },
+	{ op_change_mapping,		 50 },
+	{ op_frame,			 16 },
+	{ op_ranges,			240 },
+	{ op_totals,			 16 },
+	{ op_check_all,			  2 },
+	{ op_bad,			 50 },
+	{ op_create,			  5 },
+	{ op_close,			  7 },
+	{ op_fork,			  3 },
+	{ op_child,			 90 },
+	{ op_vm,			  1 },
+	{ op_slot,			 14 },
+	{ op_guest,			 70 },
+};
+
+void own_op(struct thread *t)
+{
+	unsigned int n;
+
+	if (!pick_file(t))
+		create(t);
+	n = below(&t->rng, 2000);
+	for (unsigned int i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		if (n < ops[i].weight) {
+			ops[i].fn(t);
+			return;
+		}
+		n -= ops[i].weight;
+	}
+}
+
+/* The end of a round: everything is shared once more, checked, and goes. */
+void own_finish(struct thread *t)
+{
+	uint64_t at = 1;
+
+	child_end(t);
+	for (int i = 0; i < MAX_PINS; i++)
+		drop(t, &t->pins[i], true);
+	for (struct file *f = t->files; f < t->files + MAX_FILES; f++) {
+		struct gmemfd_convert_range range = { 0, f->size, 0 };
+
+		if (!f->used || f->gone || f->fd < 0)
+			continue;
+		TRACE(t, "file %ld: the end", f - t->files);
+		if (one_in(&t->rng, 2)) {
+			AGREE(t, !gmem_convert_at(f->fd, 0, f->size, false, &at),
+			      "convert: errno %d", errno);
+			model_convert(f, &range, 1);
+		}
+	}
+	for (int i = 0; i < 6; i++)
+		op_check_all(t);
+	if (one_in(&t->rng, 2))
+		vm_end(t);
+	for (struct file *f = t->files; f < t->files + MAX_FILES; f++) {
+		while (f->used && !f->gone && f->fd >= 0) {
+			close(f->fd);
+			f->fd = f->fd2;
+			f->fd2 = -1;
+			file_put(t, f);
+		}
+		while (f->used && !f->gone && f->nr_maps)
+			unmap(t, f, &f->maps[0]);
+		AGREE(t, !f->used, "a file is left");
+	}
+	vm_end(t);
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Others who use a thread's files: a forked child, and a guest. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "fuzz.h"
+
+/* A child that has inherited a file's mappings, and does what it is told. */
+
+enum command { LOAD, STORE, HOLD, READ_HELD };
+
+struct request {
+	enum command command;
+	char *addr;
+	uint64_t arg;
+};
+
+#define CHILD_PIPES	2
+
+static _Noreturn void child_main(struct thread *t, int from, int to)
+{
+	int pipes[CHILD_PIPES][2];
+	char *page = t->progress->page;
+	struct request rq;
+
+	for (int i = 0; i < CHILD_PIPES; i++)
+		if (pipe(pipes[i]))
+			_exit(2);
+	while (read(from, &rq, sizeof(rq)) == sizeof(rq)) {
+		struct iovec iov = { rq.addr, PAGE };
+		int ok = 0;
+
+		switch (rq.command) {
+		case LOAD:
+			ok = load_page(rq.addr, page);
+			break;
+		case STORE:
+			ok = store_page(rq.addr, rq.arg);
+			break;
+		case HOLD:
+			ok = vmsplice(pipes[rq.arg][1], &iov, 1, 0) == (long)PAGE;
+			break;
+		case READ_HELD:
+			ok = read(pipes[rq.arg][0], page, PAGE) == (long)PAGE;
+			break;
+		}
+		if (write(to, &ok, sizeof(ok)) != sizeof(ok))
+			break;
+	}
+	_exit(0);
+}
+
+static bool ask(struct thread *t, enum command command, char *addr, uint64_t arg)
+{
+	struct request rq = { .command = command, .addr = addr, .arg = arg };
+	int ok = 0;
+
+	EXPECT_EQ(write(t->child.to, &rq, sizeof(rq)), (long)sizeof(rq));
+	AGREE(t, read(t->child.from, &ok, sizeof(ok)) == sizeof(ok), "the child has died");
+	return ok;
+}
+
+bool child_read_held(struct thread *t, int slot, char *buf)
+{
+	bool ok = ask(t, READ_HELD, NULL, slot);
+
+	memcpy(buf, t->progress->page, PAGE);
+	return ok;
+}
+
+void child_end(struct thread *t)
+{
+	struct child *c = &t->child;
+	struct file *f = c->file;
+	int status;
+
+	if (!c->pid)
+		return;
+	TRACE(t, "file %ld: the child ends", f - t->files);
+	if (one_in(&t->rng, 2))
+		kill(c->pid, SIGKILL);
+	close(c->to);
+	EXPECT_EQ(waitpid(c->pid, &status, 0), c->pid);
+	close(c->from);
+	c->pid = 0;
+	pins_of_child_gone(t);
+	c->file = NULL;
+	file_put(t, f);
+}
+
+void op_fork(struct thread *t)
+{
+	struct child *c = &t->child;
+	int to[2], from[2], ok = 1;
+	struct file *f = &t->files[below(&t->rng, MAX_FILES)];
+
+	if (c->pid) {
+		child_end(t);
+		return;
+	}
+	if (!f->used || f->gone || f->fd < 0)
+		return;
+	TRACE(t, "file %ld: fork", f - t->files);
+	EXPECT_EQ(pipe(to), 0);
+	EXPECT_EQ(pipe(from), 0);
+	c->file = f;
+	c->map.first = one_in(&t->rng, 2) ? 0 : below(&t->rng, f->nr_pages);
+	c->map.nr = f->nr_pages - c->map.first;
+
+	/* Ordinary mappings do not come along: see fork_lock. */
+	pthread_rwlock_wrlock(&fork_lock);
+	c->map.addr = gmem_map(f->fd, c->map.first * PAGE, c->map.nr * PAGE);
+	c->pid = fork();
+	if (!c->pid) {
+		/* What else we have open is the parent's to close. */
+		dup2(to[0], 3);
+		dup2(from[1], 4);
+		syscall(__NR_close_range, 5, ~0U, 0);
+		if (write(4, &ok, sizeof(ok)) == sizeof(ok))
+			child_main(t, 3, 4);
+		_exit(1);
+	}
+	EXPECT_EQ(munmap(c->map.addr, c->map.nr * PAGE), 0);
+	EXPECT(c->pid > 0);
+	close(to[0]);
+	close(from[1]);
+	c->to = to[1];
+	c->from = from[0];
+	AGREE(t, read(c->from, &ok, sizeof(ok)) == sizeof(ok), "the child has died");
+	pthread_rwlock_unlock(&fork_lock);
+}
+
+void child_access(struct thread *t, unsigned int page)
+{
+	struct child *c = &t->child;
+	struct file *f = c->file;
+	char *addr = c->map.addr + (page - c->map.first) * PAGE;
+	uint64_t tag;
+	bool ok;
+
+	ok = model_touch(f, page);
+	switch (below(&t->rng, 8)) {
+	case 0: {
+		bool used[CHILD_PIPES] = { };
+		struct holder *h = NULL;
+		int slot = 0;
+
+		for (int i = 0; i < MAX_PINS; i++) {
+			if (t->pins[i].kind == CHILD)
+				used[t->pins[i].slot] = true;
+			else if (t->pins[i].kind == UNUSED)
+				h = &t->pins[i];
+		}
+		while (slot < CHILD_PIPES && used[slot])
+			slot++;
+		if (h && slot < CHILD_PIPES) {
+			TRACE(t, "file %ld: the child holds page %ld: %ld", f - t->files,
+			      page, ok);
+			AGREE(t, ask(t, HOLD, addr, slot) == ok,
+			      "child: vmsplice of page %u, not %d", page, ok);
+			if (!ok)
+				return;
+			*h = (struct holder) { .kind = CHILD, .slot = slot, .nr = 1 };
+			model_pin(f, &h->held[0], page);
+			return;
+		}
+	}
+		/* fallthrough */
+	case 1:
+	case 2:
+	case 3:
+		tag = new_tag(t);
+		TRACE(t, "file %ld: the child writes page %ld: %ld", f - t->files, page, ok);
+		AGREE(t, ask(t, STORE, addr, tag) == ok, "child: page %u writable, not %d",
+		      page, ok);
+		if (ok)
+			f->tag[page] = tag;
+		return;
+	default:
+		TRACE(t, "file %ld: the child reads page %ld: %ld", f - t->files, page, ok);
+		AGREE(t, ask(t, LOAD, addr, 0) == ok, "child: page %u readable, not %d",
+		      page, ok);
+		if (ok)
+			check_page(t, t->progress->page, f->tag[page], "child", page);
+	}
+}
+
+void op_child(struct thread *t)
+{
+	struct child *c = &t->child;
+
+	if (c->pid)
+		child_access(t, pick_page(t, c->file, c->map.first, c->map.nr));
+}
+
+/* A guest, whose own memory is no gmem file */
+
+void vm_end(struct thread *t)
+{
+	if (!t->has_vm)
+		return;
+	vm_destroy(&t->vm);
+	close(t->bare_vm);
+	memset(t->slots, 0, sizeof(t->slots));
+	t->has_vm = false;
+}
+
+void op_vm(struct thread *t)
+{
+	int kvm;
+
+	TRACE(t, "VM %ld", !t->has_vm);
+	if (t->has_vm) {
+		vm_end(t);
+		return;
+	}
+	pthread_rwlock_rdlock(&fork_lock);
+	vm_create_apart(&t->vm);
+	madvise(t->vm.host, t->vm.size, MADV_DONTFORK);
+	madvise(t->vm.vcpus[0].run, t->vm.vcpus[0].run_size, MADV_DONTFORK);
+	kvm = kvm_device();
+	t->bare_vm = ioctl(kvm, KVM_CREATE_VM, 0);
+	EXPECT(t->bare_vm >= 0);
+	close(kvm);
+	pthread_rwlock_unlock(&fork_lock);
+	t->has_vm = true;
+}
+
+void vm_file_gone(struct thread *t, struct file *f)
+{
+	for (struct slot *s = t->slots; s < t->slots + MAX_SLOTS; s++)
+		if (s->used && s->file == f)
+			s->file = NULL;
+}
+
+/* What answers to a binding: 0 or an errno. */
+static int binding_error(struct thread *t, struct file *f, unsigned int first,
+			 unsigned int nr, bool other_vm)
+{
+	for (struct slot *s = t->slots; s < t->slots + MAX_SLOTS; s++) {
+		if (!s->used || s->file != f)
+			continue;
+		if (other_vm)
+			return EBUSY;
+		if (first < s->first + s->nr && s->first < first + nr)
+			return EEXIST;
+	}
+	return first + nr > f->nr_pages ? EINVAL : 0;
+}
+
+void op_slot(struct thread *t)
+{
+	unsigned int i = below(&t->rng, MAX_SLOTS), first, nr;
+	struct file *f = &t->files[below(&t->rng, MAX_FILES)];
+	struct slot *s = &t->slots[i];
+	int err, want;
+	uint64_t gpa;
+
+	if (!t->has_vm)
+		return;
+	if (s->used) {
+		TRACE(t, "delete slot %ld", i);
+		AGREE(t, !vm_set_slot(t->vm.fd, i + 1, 0, s->gpa, 0, NULL, -1, 0),
+		      "deleting slot %u: errno %d", i, errno);
+		s->used = false;
+		return;
+	}
+	if (!f->used || f->gone || f->fd < 0)
+		return;
+	first = below(&t->rng, f->nr_pages);
+	nr = 1 + below(&t->rng, f->nr_pages - first + one_in(&t->rng, 20));
+	if (one_in(&t->rng, 2)) {
+		first = first / REGION_PAGES * REGION_PAGES;
+		nr = (nr + REGION_PAGES - 1) / REGION_PAGES * REGION_PAGES;
+	}
+	gpa = (2 * i + 1) * 4 * GB + first % (GB / PAGE) * PAGE;
+	if (one_in(&t->rng, 4))
+		gpa += PAGE;
+	if (one_in(&t->rng, 20)) {
+		want = binding_error(t, f, first, nr, true);
+		if (first + nr > f->nr_pages)
+			want = EINVAL;
+		TRACE(t, "file %ld: bind pages %ld+%ld to another VM: %ld", f - t->files,
+		      first, nr, want);
+		err = vm_set_slot(t->bare_vm, 1, 0, gpa, nr * PAGE, NULL, f->fd,
+				  first * PAGE) ? errno : 0;
+		AGREE(t, err == want, "binding to another VM: errno %d, not %d", err, want);
+		if (!err)
+			AGREE(t, !vm_set_slot(t->bare_vm, 1, 0, gpa, 0, NULL, -1, 0),
+			      "deleting the other VM's slot: errno %d", errno);
+		return;
+	}
+	want = first + nr > f->nr_pages ? EINVAL : binding_error(t, f, first, nr, false);
+	TRACE(t, "file %ld: slot %ld is pages %ld+%ld at %#lx: %ld", f - t->files, i, first,
+	      nr, gpa, want);
+	err = vm_set_slot(t->vm.fd, i + 1, 0, gpa, nr * PAGE, NULL, f->fd,
+			  first * PAGE) ? errno : 0;
+	AGREE(t, err == want, "binding pages %u+%u: errno %d, not %d", first, nr, err, want);
+	if (!err)
+		*s = (struct slot) {
+			.used = true, .file = f, .first = first, .nr = nr, .gpa = gpa,
+		};
+}
+
+/* An access that KVM makes an exit of: finish the instruction, for the next. */
+static void finish_mmio(struct vcpu *vcpu)
+{
+	vcpu->run->immediate_exit = 1;
+	ioctl(vcpu->fd, KVM_RUN, 0);
+	vcpu->run->immediate_exit = 0;
+}
+
+void guest_access(struct thread *t, struct slot *s, unsigned int page)
+{
+	struct vcpu *vcpu = &t->vm.vcpus[0];
+	bool write = one_in(&t->rng, 2), ok;
+	struct file *f = s->file;
+	uint64_t tag, gpa;
+	unsigned int want;
+
+	gpa = s->used ? s->gpa + (page - s->first) * PAGE :
+			(2 * (s - t->slots) + 1) * 4 * GB;
+	want = !s->used ? KVM_EXIT_MMIO : !f ? EFAULT :
+	       model_touch_guest(f, page) ? 0 : ENOSPC;
+	tag = write ? new_tag(t) : f ? f->tag[page] : 0;
+	TRACE(t, "file %ld: the guest accesses page %ld by slot %ld, write %ld: %ld",
+	      f ? f - t->files : -1L, page, s - t->slots, write, want);
+	vcpu_prepare(vcpu, write ? guest_fill_page : guest_check_page, gpa, tag, 0);
+	ok = vcpu_run(vcpu);
+	if (!want) {
+		AGREE(t, ok, "guest: page %u: exit %d, errno %d", page,
+		      vcpu->run->exit_reason, vcpu->error);
+		AGREE(t, !vcpu->result, "guest: page %u differs in %lu words", page,
+		      vcpu->result);
+		if (write)
+			f->tag[page] = tag;
+		return;
+	}
+	AGREE(t, !ok, "guest: page %u can be reached, not %u", page, want);
+	if (!s->used) {
+		AGREE(t, !vcpu->error && vcpu->run->exit_reason == KVM_EXIT_MMIO,
+		      "guest: no slot: exit %d, errno %d", vcpu->run->exit_reason,
+		      vcpu->error);
+		finish_mmio(vcpu);
+		return;
+	}
+	AGREE(t, vcpu->error == (int)want && vcpu->run->exit_reason == KVM_EXIT_MEMORY_FAULT,
+	      "guest: page %u: exit %d, errno %d, not %d", page, vcpu->run->exit_reason,
+	      vcpu->error, want);
+}
+
+void op_guest(struct thread *t)
+{
+	struct slot *s = &t->slots[below(&t->rng, MAX_SLOTS)];
+
+	if (!t->has_vm || (!s->used && !one_in(&t->rng, 50)))
+		return;
+	guest_access(t, s, s->used && s->file ? pick_page(t, s->file, s->first, s->nr) :
+					       s->first);
+}

@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A file that all threads use at once.  Pages belong to threads in stripes, so
+ * that the state and the contents of a thread's own pages are known exactly,
+ * while folios, regions and blocks are everybody's.
+ *
+ * EAGAIN is right when this thread holds the page that it names, or when that
+ * page may have been in a large folio of which another thread held a page at
+ * some time during the call.  What the others do in passing (a fault, a lookup
+ * of pages, an unmap) holds a page for a moment: a refusal while they were at
+ * it is tried again, and is wrong if it happens over and over.
+ */
+#define _GNU_SOURCE
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include "fuzz.h"
+
+#define STRIPE		8U		/* pages */
+#define STRIPES		4U		/* converted at once, at most */
+#define PASSING		20		/* refusals in a row */
+
+static struct {
+	int fd, nr_threads;
+	uint64_t flags;
+	size_t size, block_size;
+	unsigned int nr_pages, nr_used;		/* regions in use, from the start */
+	bool private;				/* what most pages are */
+	char *map;
+	/* By region: holders there are, and changes of that */
+	unsigned int holders[8], changes[8];
+	/* Operations that hold references in passing */
+	unsigned int passing, passed;
+} shared;
+
+void shared_create(uint64_t seed, int nr_threads, bool may_have_1g)
+{
+	struct rng rng = { .state = mix(seed ^ 0x5a5a) };
+
+	memset(&shared, 0, sizeof(shared));
+	shared.nr_threads = nr_threads;
+	shared.flags = below(&rng, 8);
+	shared.private = !(shared.flags & GMEMFD_CREATE_INIT_SHARED);
+	if (one_in(&rng, 3))
+		shared.private = !shared.private;
+	if (may_have_1g) {
+		shared.size = shared.block_size = GB;
+		shared.nr_used = 3;
+	} else {
+		shared.nr_used = 1 + below(&rng, 4);
+		shared.size = shared.nr_used * 2 * MB;
+		shared.block_size = 2 * MB;
+	}
+	shared.nr_pages = shared.size / PAGE;
+	shared.fd = gmem_create(shared.size, shared.block_size, shared.flags);
+	EXPECT(shared.fd >= 0);
+	shared.map = gmem_map(shared.fd, 0, shared.size);
+	EXPECT_EQ(madvise(shared.map, shared.size, MADV_DONTFORK), 0);
+}
+
+void shared_set_up(struct thread *t)
+{
+	unsigned int nr = shared.nr_used * REGION_PAGES;
+
+	t->shared_tag = calloc(nr, 8);
+	t->shared_private = malloc(nr);
+	memset(t->shared_private, !(shared.flags & GMEMFD_CREATE_INIT_SHARED), nr);
+	t->shared_pins = calloc(nr, 1);
+	t->shared_touched = calloc(nr, 1);
+}
+
+/* A page of ours, and how many of its stripe follow it. */
+static unsigned int own_page(struct thread *t, unsigned int *room)
+{
+	unsigned int stripes = shared.nr_used * REGION_PAGES / STRIPE;
+	unsigned int s = below(&t->rng, stripes), i = below(&t->rng, STRIPE);
+
+	s = s / shared.nr_threads * shared.nr_threads + t->id;
+	if (s >= stripes)
+		s = t->id;
+	*room = STRIPE - i;
+	return s * STRIPE + i;
+}
+
+static void begin_passing(void)
+{
+	__atomic_add_fetch(&shared.passing, 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&shared.passed, 1, __ATOMIC_SEQ_CST);
+}
+
+static void end_passing(void)
+{
+	__atomic_sub_fetch(&shared.passing, 1, __ATOMIC_SEQ_CST);
+}
+
+static void region_holders(unsigned int page, int n)
+{
+	__atomic_add_fetch(&shared.holders[page / REGION_PAGES], n, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&shared.changes[page / REGION_PAGES], 1, __ATOMIC_SEQ_CST);
+}
+
+static void shared_access(struct thread *t)
+{
+	unsigned int room, page = own_page(t, &room), kind = below(&t->rng, 10);
+	char *p = shared.map + page * PAGE;
+	bool want = !t->shared_private[page], ok;
+	struct iovec here = { t->buf, PAGE }, there = { p, PAGE };
+	uint64_t tag = new_tag(t);
+
+	TRACE(t, "shared: access page %ld, kind %ld: %ld", page, kind, want);
+	begin_passing();
+	if (kind < 5) {
+		ok = load_page(p, t->buf);
+	} else if (kind < 9) {
+		ok = store_page(p, tag);
+	} else {
+		ok = process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (long)PAGE;
+		AGREE(t, ok || errno == EFAULT, "shared: process_vm_readv: errno %d", errno);
+	}
+	end_passing();
+	AGREE(t, ok == want, "shared: page %u reachable %d", page, ok);
+	if (!ok)
+		return;
+	t->shared_touched[page] = true;
+	if (kind < 5 || kind == 9)
+		check_page(t, t->buf, t->shared_tag[page], "shared: read", page);
+	else
+		t->shared_tag[page] = tag;
+}
+
+/* Is a page of ours private, so that the region cannot be one folio? */
+static bool region_mixed(struct thread *t, unsigned int r)
+{
+	unsigned int end = (r + 1) * REGION_PAGES;
+
+	if (shared.flags & GMEMFD_CREATE_SMALL_SHARED)
+		return true;
+	for (unsigned int s = r * REGION_PAGES; s < end; s += STRIPE)
+		if (memchr(t->shared_private + s, 1, STRIPE))
+			return true;
+	return false;
+}
+
+struct seen {
+	unsigned int holders, changes;
+};
+
+/*
+ * Page @busy is said to be held: true if so.  Regions are looked at before the
+ * call, @before, and now.
+ */
+static bool explained(struct thread *t, const struct gmemfd_convert_range *ranges,
+		      unsigned int nr, unsigned int busy, const struct seen *before)
+{
+	unsigned int r = busy / REGION_PAGES;
+	bool asked = false, first = true;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		unsigned int p = ranges[i].offset / PAGE;
+		unsigned int last = p + ranges[i].size / PAGE;
+
+		for (; ranges[i].attributes && p < last; p++) {
+			if (p == busy)
+				asked = true;
+			if (p >= busy || t->shared_private[p])
+				continue;
+			AGREE(t, !t->shared_pins[p],
+			      "shared: page %u is said to be held, before it %u is", busy, p);
+			if (p / REGION_PAGES == r)
+				first = false;
+		}
+	}
+	AGREE(t, asked && !t->shared_private[busy],
+	      "shared: page %u is said to be held, and was not to be converted", busy);
+	if (t->shared_pins[busy])
+		return true;
+	if (region_mixed(t, r))
+		return false;
+	/* In a large folio, the first page is named. */
+	return first && (before[r].holders ||
+			 before[r].changes != __atomic_load_n(&shared.changes[r],
+							      __ATOMIC_SEQ_CST));
+}
+
+static void look_at_regions(struct seen *seen)
+{
+	for (unsigned int r = 0; r < shared.nr_used; r++) {
+		/* In this order: a holder that comes in between is a change. */
+		seen[r].changes = __atomic_load_n(&shared.changes[r], __ATOMIC_SEQ_CST);
+		seen[r].holders = __atomic_load_n(&shared.holders[r], __ATOMIC_SEQ_CST);
+	}
+}
+
+static void convert(struct thread *t, struct gmemfd_convert_range *ranges, unsigned int nr,
+		    bool by_ranges)
+{
+	unsigned int passing, passed;
+	bool held = false;
+
+	for (unsigned int i = 0; i < nr; i++)
+		for (unsigned int p = ranges[i].offset / PAGE;
+		     p < (ranges[i].offset + ranges[i].size) / PAGE; p++)
+			held |= ranges[i].attributes && t->shared_pins[p];
+
+	for (int try = 0;; try++) {
+		struct seen before[8];
+		uint64_t at = 1;
+		int ret;
+
+		look_at_regions(before);
+		passed = __atomic_load_n(&shared.passed, __ATOMIC_SEQ_CST);
+		passing = __atomic_load_n(&shared.passing, __ATOMIC_SEQ_CST);
+		ret = by_ranges ? gmem_convert_ranges(shared.fd, ranges, nr, &at) :
+		      gmem_convert_at(shared.fd, ranges[0].offset, ranges[0].size,
+				      ranges[0].attributes, &at);
+		if (!ret) {
+			AGREE(t, !held && at == 1, "shared: converted what is held");
+			break;
+		}
+		AGREE(t, errno == EAGAIN && at % PAGE == 0, "shared: convert: errno %d, at %#lx",
+		      errno, at);
+		if (explained(t, ranges, nr, at / PAGE, before))
+			return;
+		passed = __atomic_load_n(&shared.passed, __ATOMIC_SEQ_CST) - passed;
+		AGREE(t, passing + passed && try < PASSING,
+		      "shared: page %lu is said to be held, in a region of %u holders; %d times",
+		      at / PAGE, before[at / PAGE / REGION_PAGES].holders, try);
+		t->progress->passing++;
+	}
+	for (unsigned int i = 0; i < nr; i++)
+		memset(t->shared_private + ranges[i].offset / PAGE, !!ranges[i].attributes,
+		       ranges[i].size / PAGE);
+}
+
+/* Most pages go back to what the file is mostly, so that regions are joined. */
+static void shared_convert(struct thread *t)
+{
+	struct gmemfd_convert_range ranges[STRIPES];
+	unsigned int n = one_in(&t->rng, 3) ? 1 + below(&t->rng, STRIPES) : 1, nr = 0;
+	bool back = below(&t->rng, 5), by_ranges;
+	unsigned int stripes = shared.nr_used * REGION_PAGES / STRIPE, s;
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct gmemfd_convert_range *range = &ranges[nr];
+		unsigned int room, page = own_page(t, &room);
+		bool private = shared.private;
+
+		if (back) {
+			/* The next of our stripes with such pages */
+			for (s = 0; s < stripes; s += shared.nr_threads) {
+				page = (page / STRIPE + s) % stripes;
+				if (page % shared.nr_threads != (unsigned int)t->id)
+					page = t->id;
+				page *= STRIPE;
+				if (memchr(t->shared_private + page, !private, STRIPE))
+					break;
+			}
+			room = STRIPE;
+		} else {
+			private = one_in(&t->rng, 4) ? private : !private;
+			room = 1 + below(&t->rng, room);
+		}
+		*range = (struct gmemfd_convert_range) {
+			page * PAGE, room * PAGE, private ? GMEMFD_ATTRIBUTE_PRIVATE : 0,
+		};
+		for (unsigned int j = 0; j < nr; j++)
+			if (ranges[j].offset / PAGE / STRIPE == page / STRIPE)
+				room = 0;
+		nr += room > 0;
+	}
+	by_ranges = nr > 1 || one_in(&t->rng, 4);
+	TRACE(t, "shared: convert %ld ranges, the first is pages %ld+%ld, private %ld", nr,
+	      ranges[0].offset / PAGE, ranges[0].size / PAGE, ranges[0].attributes / 8);
+	convert(t, ranges, nr, by_ranges);
+}
+
+static void shared_punch(struct thread *t)
+{
+	unsigned int room, page = own_page(t, &room), nr = 1 + below(&t->rng, room);
+
+	for (unsigned int i = 0; i < nr; i++)
+		if (t->shared_pins[page + i])
+			return;
+	TRACE(t, "shared: punch pages %ld+%ld", page, nr);
+	begin_passing();
+	AGREE(t, !gmem_punch(shared.fd, page * PAGE, nr * PAGE), "shared: punch: errno %d",
+	      errno);
+	end_passing();
+	memset(t->shared_tag + page, 0, nr * 8);
+	memset(t->shared_touched + page, 0, nr);
+}
+
+static void shared_allocate(struct thread *t)
+{
+	unsigned int room, page = own_page(t, &room), nr = 1 + below(&t->rng, room);
+
+	TRACE(t, "shared: allocate pages %ld+%ld", page, nr);
+	AGREE(t, !gmem_allocate(shared.fd, page * PAGE, nr * PAGE),
+	      "shared: allocate: errno %d", errno);
+	memset(t->shared_touched + page, 1, nr);
+}
+
+static void shared_hold(struct thread *t)
+{
+	unsigned int room, page = own_page(t, &room), i = below(&t->rng, 4), n;
+	struct holder *h = &t->shared_holds[i].holder;
+
+	if (h->kind == UNUSED) {
+		n = 1 + below(&t->rng, room < 3 ? room : 3);
+		for (unsigned int p = page; p < page + n; p++)
+			if (t->shared_private[p])
+				return;
+		TRACE(t, "shared: hold pages %ld+%ld", page, n);
+		region_holders(page, 1);
+		begin_passing();
+		h->nr = pipe_hold(t, h, shared.map + page * PAGE, n);
+		end_passing();
+		AGREE(t, h->nr == n, "shared: vmsplice takes %u pages, not %u", h->nr, n);
+		h->kind = PIPE;
+		t->shared_holds[i].first = page;
+		for (unsigned int p = page; p < page + n; p++) {
+			t->shared_pins[p]++;
+			t->shared_touched[p] = true;
+		}
+		return;
+	}
+	page = t->shared_holds[i].first;
+	TRACE(t, "shared: drop pages %ld+%ld", page, h->nr);
+	if (one_in(&t->rng, 2))
+		for (unsigned int p = page; p < page + h->nr; p++) {
+			EXPECT_EQ(read(h->pipe[0], t->buf, PAGE), (long)PAGE);
+			check_page(t, t->buf, t->shared_tag[p], "shared: held page", p);
+		}
+	close(h->pipe[0]);
+	close(h->pipe[1]);
+	for (unsigned int p = page; p < page + h->nr; p++)
+		t->shared_pins[p]--;
+	h->kind = UNUSED;
+	region_holders(page, -1);
+}
+
+static void shared_ranges(struct thread *t)
+{
+	unsigned int room, page = own_page(t, &room), r = page / REGION_PAGES;
+	struct gmemfd_range ranges[STRIPE];
+	struct gmemfd_get_ranges get = {
+		.offset = page * PAGE, .end = (page + room) * PAGE,
+		.ranges = (uintptr_t)ranges, .nr_ranges = STRIPE,
+	};
+	bool mixed = region_mixed(t, r) && !(shared.flags & GMEMFD_CREATE_SMALL_SHARED);
+	unsigned int p = page;
+
+	TRACE(t, "shared: ranges of pages %ld+%ld", page, room);
+	AGREE(t, !ioctl(shared.fd, GMEMFD_GET_RANGES, &get), "shared: ranges: errno %d", errno);
+	for (unsigned int i = 0; i < get.nr_ranges; i++) {
+		AGREE(t, ranges[i].offset == p * PAGE && ranges[i].size % PAGE == 0,
+		      "shared: range at %#llx, not page %u", ranges[i].offset, p);
+		AGREE(t, ranges[i].folio_order == 0 || ranges[i].folio_order == 9 ||
+		      (ranges[i].folio_order == 18 && shared.block_size == GB),
+		      "shared: folio order %u", ranges[i].folio_order);
+		for (unsigned int end = p + ranges[i].size / PAGE; p < end; p++) {
+			bool private = ranges[i].flags & GMEMFD_RANGE_PRIVATE;
+			bool there = ranges[i].flags & GMEMFD_RANGE_ALLOCATED &&
+				     ranges[i].flags & GMEMFD_RANGE_ZEROED;
+
+			AGREE(t, p < page + room && private == t->shared_private[p],
+			      "shared: page %u private %d", p, private);
+			AGREE(t, there || !t->shared_touched[p],
+			      "shared: page %u is in use and a hole", p);
+			AGREE(t, private || !ranges[i].folio_order || !mixed,
+			      "shared: page %u is in a large folio with private pages", p);
+		}
+	}
+	AGREE(t, p == page + room && get.offset == p * PAGE, "shared: ranges end at page %u", p);
+}
+
+static void shared_mapping(struct thread *t)
+{
+	unsigned int r = below(&t->rng, shared.nr_used), room, page = own_page(t, &room);
+	char *p;
+
+	TRACE(t, "shared: mappings of region %ld", r);
+	begin_passing();
+	if (one_in(&t->rng, 2)) {
+		EXPECT_EQ(madvise(shared.map + r * 2 * MB, 2 * MB, MADV_DONTNEED), 0);
+	} else {
+		pthread_rwlock_rdlock(&fork_lock);
+		p = gmem_map(shared.fd, 0, shared.nr_used * 2 * MB);
+		EXPECT_EQ(madvise(p, shared.nr_used * 2 * MB, MADV_DONTFORK), 0);
+		pthread_rwlock_unlock(&fork_lock);
+		AGREE(t, load_page(p + page * PAGE, t->buf) ==
+		      !t->shared_private[page], "shared: page %u reachable", page);
+		if (!t->shared_private[page]) {
+			t->shared_touched[page] = true;
+			check_page(t, t->buf, t->shared_tag[page], "shared: map", page);
+		}
+		EXPECT_EQ(munmap(p, shared.nr_used * 2 * MB), 0);
+	}
+	end_passing();
+}
+
+static void shared_guest(struct thread *t)
+{
+	unsigned int room, page = own_page(t, &room);
+	struct vcpu *vcpu = &t->vm.vcpus[0];
+	bool write = one_in(&t->rng, 2);
+	uint64_t gpa = 64 * GB, tag = write ? new_tag(t) : t->shared_tag[page];
+	size_t size = shared.nr_used * 2 * MB;
+
+	/* One VM at a time: one thread's. */
+	if (t->id || !t->has_vm)
+		return;
+	if (t->vm.data != &shared) {
+		TRACE(t, "shared: bind");
+		AGREE(t, !vm_set_slot(t->vm.fd, 20, 0, gpa, size, NULL, shared.fd, 0),
+		      "shared: bind: errno %d", errno);
+		t->vm.data = &shared;
+	} else if (one_in(&t->rng, 50)) {
+		TRACE(t, "shared: unbind");
+		AGREE(t, !vm_set_slot(t->vm.fd, 20, 0, gpa, 0, NULL, -1, 0),
+		      "shared: unbind: errno %d", errno);
+		t->vm.data = NULL;
+		return;
+	}
+	TRACE(t, "shared: the guest accesses page %ld, write %ld", page, write);
+	vcpu_prepare(vcpu, write ? guest_fill_page : guest_check_page, gpa + page * PAGE, tag, 0);
+	AGREE(t, vcpu_run(vcpu), "shared: guest: exit %d, errno %d", vcpu->run->exit_reason,
+	      vcpu->error);
+	AGREE(t, !vcpu->result, "shared: guest: page %u differs in %lu words", page,
+	      vcpu->result);
+	t->shared_touched[page] = true;
+	if (write)
+		t->shared_tag[page] = tag;
+}
+
+void shared_op(struct thread *t)
+{
+	unsigned int n = below(&t->rng, 100);
+
+	if (n < 35)
+		shared_access(t);
+	else if (n < 62)
+		shared_convert(t);
+	else if (n < 70)
+		shared_punch(t);
+	else if (n < 72)
+		shared_allocate(t);
+	else if (n < 79)
+		shared_hold(t);
+	else if (n < 89)
+		shared_ranges(t);
+	else if (n < 92)
+		shared_mapping(t);
+	else
+		shared_guest(t);
+}
+
+/* All pages of ours. */
+void shared_check(struct thread *t)
+{
+	unsigned int stripes = shared.nr_used * REGION_PAGES / STRIPE;
+
+	TRACE(t, "shared: check all");
+	for (unsigned int s = t->id; s < stripes; s += shared.nr_threads) {
+		for (unsigned int p = s * STRIPE; p < (s + 1) * STRIPE; p++) {
+			bool ok = load_page(shared.map + p * PAGE, t->buf);
+
+			AGREE(t, ok == !t->shared_private[p], "shared: page %u reachable %d",
+			      p, ok);
+			if (!ok)
+				continue;
+			t->shared_touched[p] = true;
+			check_page(t, t->buf, t->shared_tag[p], "shared: check", p);
+		}
+	}
+}
+
+void shared_finish(struct thread *t)
+{
+	unsigned int stripes = shared.nr_used * REGION_PAGES / STRIPE;
+
+	for (int i = 0; i < 4; i++)
+		while (t->shared_holds[i].holder.kind != UNUSED) {
+			struct holder *h = &t->shared_holds[i].holder;
+
+			close(h->pipe[0]);
+			close(h->pipe[1]);
+			h->kind = UNUSED;
+		}
+	for (unsigned int s = t->id; s < stripes; s += shared.nr_threads) {
+		AGREE(t, !gmem_convert(shared.fd, s * STRIPE * PAGE, STRIPE * PAGE, false),
+		      "shared: convert: errno %d", errno);
+		memset(t->shared_private + s * STRIPE, 0, STRIPE);
+	}
+	shared_check(t);
+}
+
+void shared_count(long used[2], long reserved[2])
+{
+	int which = shared.block_size == GB;
+	struct stat st;
+	long blocks;
+
+	EXPECT_EQ(fstat(shared.fd, &st), 0);
+	blocks = st.st_blocks * 512 / shared.block_size;
+	used[which] += blocks;
+	reserved[which] += shared.size / shared.block_size - blocks;
+}
