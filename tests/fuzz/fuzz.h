@@ -178,7 +178,7 @@ struct thread {
 	bool has_vm;
 	int bare_vm;
 	struct slot slots[MAX_SLOTS];
-	int pipe[2];
+	int pipe[2], pagemap;
 	timer_t timer;
 	char *buf;
 	pthread_t helper;

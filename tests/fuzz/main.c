@@ -236,6 +236,8 @@ static void *thread_main(void *arg)
 	event._sigev_un._tid = syscall(SYS_gettid);
 	EXPECT_EQ(timer_create(CLOCK_MONOTONIC, &event, &t->timer), 0);
 	EXPECT_EQ(pipe(t->pipe), 0);
+	t->pagemap = open("/proc/self/pagemap", O_RDONLY);
+	EXPECT(t->pagemap >= 0);
 	t->buf = aligned_alloc(PAGE, PAGE);
 	pthread_rwlock_rdlock(&fork_lock);
 	ring_set_up(t);

@@ -257,6 +257,20 @@ static void op_change_mapping(struct thread *t)
 
 /* Accesses */
 
+/* Look where a page that has just been touched is. */
+static void see_frame(struct thread *t, struct file *f, const char *p, unsigned int page)
+{
+	struct block *block = block_of(f, page);
+	uint64_t entry = 0, frame;
+
+	EXPECT_EQ(pread(t->pagemap, &entry, 8, (uintptr_t)p / PAGE * 8), 8);
+	AGREE(t, entry >> 63, "page %u is not mapped", page);
+	frame = (entry & ((1ULL << 55) - 1)) - page % f->block_pages;
+	AGREE(t, !block->frame || block->frame == frame, "page %u has moved by %ld", page,
+	      (long)(frame - block->frame));
+	block->frame = frame;
+}
+
 static void access_page(struct thread *t, struct file *f, char *p, unsigned int page)
 {
 	struct iovec here = { t->buf, PAGE }, there = { p, PAGE };
@@ -269,8 +283,11 @@ static void access_page(struct thread *t, struct file *f, char *p, unsigned int 
 		TRACE(t, "file %ld: read page %ld: %ld", f - t->files, page, want);
 		ok = load_page(p, t->buf);
 		AGREE(t, ok == want, "page %u readable %d", page, ok);
-		if (ok)
+		if (ok) {
 			check_page(t, t->buf, f->tag[page], "read", page);
+			if (!block_of(f, page)->frame)
+				see_frame(t, f, p, page);
+		}
 		return;
 	}
 	if (kind < 80) {
@@ -337,17 +354,6 @@ static void op_access(struct thread *t)
 		access_page(t, f, m->addr + (i - m->first) * PAGE, i);
 }
 
-static uint64_t frame_of(struct thread *t, const char *p)
-{
-	uint64_t entry = 0;
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-
-	EXPECT_EQ(pread(fd, &entry, 8, (uintptr_t)p / PAGE * 8), 8);
-	close(fd);
-	AGREE(t, entry >> 63, "page is not mapped");
-	return entry & ((1ULL << 55) - 1);
-}
-
 /* Frames stay; private ones are out of the kernel's sight. */
 static void op_frame(struct thread *t)
 {
@@ -356,24 +362,23 @@ static void op_frame(struct thread *t)
 	unsigned int page;
 	struct map *m;
 	uint64_t frame;
-	char *p;
 
 	if (!f)
 		return;
 	m = &f->maps[below(&t->rng, f->nr_maps)];
 	page = pick_page(t, f, m->first, m->nr);
-	p = m->addr + (page - m->first) * PAGE;
+	for (int i = 0; i < 8 && !(f->private[page] && f->tag[page]); i++)
+		page = pick_page(t, f, m->first, m->nr);
 	block = block_of(f, page);
 	TRACE(t, "file %ld: frame of page %ld, private %ld", f - t->files, page,
 	      f->private[page]);
 	if (!f->private[page]) {
+		char *p = m->addr + (page - m->first) * PAGE;
+
 		if (!model_touch(f, page))
 			return;
 		AGREE(t, load_page(p, t->buf), "page %u is out of reach", page);
-		frame = frame_of(t, p) - page % f->block_pages;
-		AGREE(t, !block->frame || block->frame == frame,
-		      "page %u has moved by %ld", page, (long)(frame - block->frame));
-		block->frame = frame;
+		see_frame(t, f, p, page);
 	}
 	if (!block->frame || !f->ready[page / REGION_PAGES])
 		return;
@@ -571,6 +576,40 @@ static void punch_range(struct thread *t, struct file *f, unsigned int first,
 	check_allocated(t, f);
 }
 
+/*
+ * Somebody touches a page: perhaps another one of its region first, with which
+ * it must not have been mapped.
+ */
+static void touch(struct thread *t, struct file *f, unsigned int page)
+{
+	unsigned int near = page / REGION_PAGES * REGION_PAGES + below(&t->rng, REGION_PAGES);
+	bool both = one_in(&t->rng, 2);
+	unsigned int n = below(&t->rng, 3);
+
+	for (struct slot *s = t->slots; n == 0 && s < t->slots + MAX_SLOTS; s++) {
+		if (!s->used || s->file != f || page < s->first || page >= s->first + s->nr)
+			continue;
+		if (both && near >= s->first && near < s->first + s->nr)
+			guest_access(t, s, near);
+		guest_access(t, s, page);
+		return;
+	}
+	if (n == 1 && t->child.pid && t->child.file == f && page >= t->child.map.first) {
+		if (both && near >= t->child.map.first)
+			child_access(t, near);
+		child_access(t, page);
+		return;
+	}
+	for (struct map *m = f->maps; m < f->maps + f->nr_maps; m++) {
+		if (page < m->first || page >= m->first + m->nr)
+			continue;
+		if (both && near >= m->first && near < m->first + m->nr)
+			access_page(t, f, m->addr + (near - m->first) * PAGE, near);
+		access_page(t, f, m->addr + (page - m->first) * PAGE, page);
+		return;
+	}
+}
+
 static void op_punch(struct thread *t)
 {
 	struct file *f = pick_file(t);
@@ -582,27 +621,8 @@ static void op_punch(struct thread *t)
 	if (nr > 16 && !one_in(&t->rng, 8))
 		nr = 1 + below(&t->rng, 16);
 	punch_range(t, f, first, nr);
-}
-
-/* Somebody touches a page. */
-static void touch(struct thread *t, struct file *f, unsigned int page)
-{
-	unsigned int n = below(&t->rng, 4);
-
-	for (struct slot *s = t->slots; n == 0 && s < t->slots + MAX_SLOTS; s++)
-		if (s->used && s->file == f && page >= s->first && page < s->first + s->nr) {
-			guest_access(t, s, page);
-			return;
-		}
-	if (n == 1 && t->child.pid && t->child.file == f && page >= t->child.map.first) {
-		child_access(t, page);
-		return;
-	}
-	for (struct map *m = f->maps; m < f->maps + f->nr_maps; m++)
-		if (page >= m->first && page < m->first + m->nr) {
-			access_page(t, f, m->addr + (page - m->first) * PAGE, page);
-			return;
-		}
+	if (one_in(&t->rng, 3))
+		touch(t, f, first + below(&t->rng, nr));
 }
 
 /* A block in pieces, so that it goes with the last one, or does not. */
@@ -630,6 +650,8 @@ static void op_punch_in_pieces(struct thread *t)
 		if (one_in(&t->rng, 6))
 			touch(t, f, first + below(&t->rng, f->block_pages));
 	}
+	for (unsigned int i = below(&t->rng, 4); i; i--)
+		touch(t, f, first + below(&t->rng, f->block_pages));
 }
 
 static void op_madvise_remove(struct thread *t)
@@ -886,13 +908,13 @@ static const struct {
 	void (*fn)(struct thread *t);
 	unsigned int weight;	/* in 2000 */
 } ops[] = {
-	{ op_access,			796 },
+	{ op_access,			770 },
 	{ op_convert,			260 },
 	{ op_convert_ranges,		 70 },
 	{ op_convert_wait,		  6 },
 	{ op_unpin_while_waiting,	  4 },
 	{ op_punch,			 80 },
-	{ op_punch_in_pieces,		 12 },
+	{ op_punch_in_pieces,		 24 },
 	{ op_madvise_remove,		 12 },
 	{ op_allocate,			 14 },
 	{ op_pin,			 50 },
@@ -900,7 +922,7 @@ static const struct {
 	{ op_look_at_held,		 60 },
 	{ op_map,			 12 },
 	{ op_change_mapping,		 50 },
-	{ op_frame,			 16 },
+	{ op_frame,			 30 },
 	{ op_ranges,			240 },
 	{ op_totals,			 16 },
 	{ op_check_all,			  2 },
@@ -908,9 +930,9 @@ static const struct {
 	{ op_create,			  5 },
 	{ op_close,			  7 },
 	{ op_fork,			  3 },
-	{ op_child,			 90 },
+	{ op_child,			 80 },
 	{ op_vm,			  1 },
-	{ op_slot,			 14 },
+	{ op_slot,			 24 },
 	{ op_guest,			 70 },
 };
 

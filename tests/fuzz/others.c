@@ -212,11 +212,14 @@ void op_vm(struct thread *t)
 {
 	int kvm;
 
-	TRACE(t, "VM %ld", !t->has_vm);
 	if (t->has_vm) {
+		if (!one_in(&t->rng, 3))
+			return;
+		TRACE(t, "the VM ends");
 		vm_end(t);
 		return;
 	}
+	TRACE(t, "VM");
 	pthread_rwlock_rdlock(&fork_lock);
 	vm_create_apart(&t->vm);
 	madvise(t->vm.host, t->vm.size, MADV_DONTFORK);
@@ -261,6 +264,8 @@ void op_slot(struct thread *t)
 
 	if (!t->has_vm)
 		return;
+	if (s->used && s->file && !one_in(&t->rng, 4))
+		return;
 	if (s->used) {
 		TRACE(t, "delete slot %ld", i);
 		AGREE(t, !vm_set_slot(t->vm.fd, i + 1, 0, s->gpa, 0, NULL, -1, 0),
@@ -270,12 +275,23 @@ void op_slot(struct thread *t)
 	}
 	if (!f->used || f->gone || f->fd < 0)
 		return;
-	first = below(&t->rng, f->nr_pages);
-	nr = 1 + below(&t->rng, f->nr_pages - first + one_in(&t->rng, 20));
-	if (one_in(&t->rng, 2)) {
-		first = first / REGION_PAGES * REGION_PAGES;
-		nr = (nr + REGION_PAGES - 1) / REGION_PAGES * REGION_PAGES;
+	/* Often next to another one of the file. */
+	for (s = t->slots; s < t->slots + MAX_SLOTS && !(s->used && s->file); s++)
+		;
+	if (s < t->slots + MAX_SLOTS && one_in(&t->rng, 2) && s->file->fd >= 0 &&
+	    s->first + s->nr < s->file->nr_pages) {
+		f = s->file;
+		first = s->first + s->nr;
+		nr = 1 + below(&t->rng, f->nr_pages - first);
+	} else {
+		first = below(&t->rng, f->nr_pages);
+		nr = 1 + below(&t->rng, f->nr_pages - first + one_in(&t->rng, 20));
+		if (one_in(&t->rng, 2)) {
+			first = first / REGION_PAGES * REGION_PAGES;
+			nr = (nr + REGION_PAGES - 1) / REGION_PAGES * REGION_PAGES;
+		}
 	}
+	s = &t->slots[i];
 	gpa = (2 * i + 1) * 4 * GB + first % (GB / PAGE) * PAGE;
 	if (one_in(&t->rng, 4))
 		gpa += PAGE;
