@@ -178,6 +178,7 @@ struct thread {
 	bool has_vm;
 	int bare_vm;
 	struct slot slots[MAX_SLOTS];
+	struct { struct file *file; unsigned int page; } seen_by_guest[16];
 	int pipe[2], pagemap;
 	timer_t timer;
 	char *buf;

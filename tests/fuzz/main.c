@@ -380,7 +380,7 @@ int main(int argc, char **argv)
 	rounds = option(argc, argv, "--rounds", 1UL << 40);
 	nr_threads = option(argc, argv, "--threads", nr_threads);
 	only_thread = option(argc, argv, "--thread", -1);
-	steps_per_round = option(argc, argv, "--steps", debug_kernel() ? 2000 : steps_per_round);
+	steps_per_round = option(argc, argv, "--steps", debug_kernel() ? 5000 : steps_per_round);
 	if (nr_threads < 1 || nr_threads > MAX_THREADS)
 		return 2;
 

@@ -354,19 +354,35 @@ static void op_access(struct thread *t)
 		access_page(t, f, m->addr + (i - m->first) * PAGE, i);
 }
 
+/* A page of the file that the guest has accessed lately, or -1. */
+static long page_of_guest(struct thread *t, struct file *f)
+{
+	unsigned int start = below(&t->rng, 16);
+
+	for (unsigned int i = start; i < start + 16; i++) {
+		unsigned int page = t->seen_by_guest[i % 16].page;
+
+		if (t->seen_by_guest[i % 16].file == f && page < f->nr_pages)
+			return page;
+	}
+	return -1;
+}
+
 /* Frames stay; private ones are out of the kernel's sight. */
 static void op_frame(struct thread *t)
 {
 	struct file *f = pick_mapped(t);
 	struct block *block;
-	unsigned int page;
 	struct map *m;
 	uint64_t frame;
+	long page;
 
 	if (!f)
 		return;
 	m = &f->maps[below(&t->rng, f->nr_maps)];
-	page = pick_page(t, f, m->first, m->nr);
+	page = one_in(&t->rng, 2) ? page_of_guest(t, f) : -1;
+	if (page < 0 || !f->private[page])
+		page = pick_page(t, f, m->first, m->nr);
 	for (int i = 0; i < 8 && !(f->private[page] && f->tag[page]); i++)
 		page = pick_page(t, f, m->first, m->nr);
 	block = block_of(f, page);
@@ -377,7 +393,7 @@ static void op_frame(struct thread *t)
 
 		if (!model_touch(f, page))
 			return;
-		AGREE(t, load_page(p, t->buf), "page %u is out of reach", page);
+		AGREE(t, load_page(p, t->buf), "page %ld is out of reach", page);
 		see_frame(t, f, p, page);
 	}
 	if (!block->frame || !f->ready[page / REGION_PAGES])
@@ -576,6 +592,20 @@ static void punch_range(struct thread *t, struct file *f, unsigned int first,
 	check_allocated(t, f);
 }
 
+static bool touch_by_guest(struct thread *t, struct file *f, unsigned int page,
+			   unsigned int first)
+{
+	for (struct slot *s = t->slots; s < t->slots + MAX_SLOTS; s++) {
+		if (!s->used || s->file != f || page < s->first || page >= s->first + s->nr)
+			continue;
+		if (first >= s->first && first < s->first + s->nr)
+			guest_access(t, s, first);
+		guest_access(t, s, page);
+		return true;
+	}
+	return false;
+}
+
 /*
  * Somebody touches a page: perhaps another one of its region first, with which
  * it must not have been mapped.
@@ -586,14 +616,8 @@ static void touch(struct thread *t, struct file *f, unsigned int page)
 	bool both = one_in(&t->rng, 2);
 	unsigned int n = below(&t->rng, 3);
 
-	for (struct slot *s = t->slots; n == 0 && s < t->slots + MAX_SLOTS; s++) {
-		if (!s->used || s->file != f || page < s->first || page >= s->first + s->nr)
-			continue;
-		if (both && near >= s->first && near < s->first + s->nr)
-			guest_access(t, s, near);
-		guest_access(t, s, page);
+	if (n == 0 && touch_by_guest(t, f, page, both ? near : ~0U))
 		return;
-	}
 	if (n == 1 && t->child.pid && t->child.file == f && page >= t->child.map.first) {
 		if (both && near >= t->child.map.first)
 			child_access(t, near);
@@ -610,12 +634,29 @@ static void touch(struct thread *t, struct file *f, unsigned int page)
 	}
 }
 
+/* Where the guest has been, which then comes back. */
+static bool punch_under_guest(struct thread *t, struct file *f)
+{
+	long page = page_of_guest(t, f);
+	unsigned int first = page, nr = 1;
+
+	if (page < 0)
+		return false;
+	if (f->block_size != GB && one_in(&t->rng, 3)) {
+		first = page / f->block_pages * f->block_pages;
+		nr = f->block_pages;
+	}
+	punch_range(t, f, first, nr);
+	touch_by_guest(t, f, page, ~0U);
+	return true;
+}
+
 static void op_punch(struct thread *t)
 {
 	struct file *f = pick_file(t);
 	unsigned int first, nr;
 
-	if (!f)
+	if (!f || (one_in(&t->rng, 3) && punch_under_guest(t, f)))
 		return;
 	pick_range(t, f, &first, &nr);
 	if (nr > 16 && !one_in(&t->rng, 8))
@@ -722,14 +763,18 @@ static void op_totals(struct thread *t)
 	check_totals(t, f);
 }
 
-/* All states, and the contents of all shared pages that are there. */
+#define LOOK_AT	700U	/* pages */
+
+/* All states, and the contents of many shared pages that are there. */
 static void op_check_all(struct thread *t)
 {
 	struct file *f = pick_file(t);
+	unsigned int left = LOOK_AT, first, i;
 	char *p;
 
 	if (!f)
 		return;
+	first = pick_page(t, f, 0, f->nr_pages);
 	TRACE(t, "file %ld: check all", f - t->files);
 	check_totals(t, f);
 	check_ranges(t, f, 0, f->nr_pages, 64);
@@ -737,17 +782,18 @@ static void op_check_all(struct thread *t)
 	p = gmem_map(f->fd, 0, f->size);
 	EXPECT_EQ(madvise(p, f->size, MADV_DONTFORK), 0);
 	pthread_rwlock_unlock(&fork_lock);
-	for (unsigned int i = 0; i < f->nr_pages; i++) {
+	for (unsigned int n = 0; n < f->nr_pages && left; n++) {
+		i = (first + n) % f->nr_pages;
 		if (!f->ready[i / REGION_PAGES]) {
-			i |= REGION_PAGES - 1;
+			n += REGION_PAGES - 1 - i % REGION_PAGES;
 			continue;
 		}
 		if (f->private[i])
 			continue;
 		model_touch(f, i);
-		AGREE(t, load_page(p + i * PAGE, t->buf),
-		      "page %u is out of reach", i);
+		AGREE(t, load_page(p + i * PAGE, t->buf), "page %u is out of reach", i);
 		check_page(t, t->buf, f->tag[i], "check", i);
+		left--;
 	}
 	EXPECT_EQ(munmap(p, f->size), 0);
 	check_ranges(t, f, 0, f->nr_pages, 64);
@@ -908,7 +954,7 @@ static const struct {
 	void (*fn)(struct thread *t);
 	unsigned int weight;	/* in 2000 */
 } ops[] = {
-	{ op_access,			770 },
+	{ op_access,			777 },
 	{ op_convert,			260 },
 	{ op_convert_ranges,		 70 },
 	{ op_convert_wait,		  6 },
@@ -916,7 +962,7 @@ static const struct {
 	{ op_punch,			 80 },
 	{ op_punch_in_pieces,		 24 },
 	{ op_madvise_remove,		 12 },
-	{ op_allocate,			 14 },
+	{ op_allocate,			  8 },
 	{ op_pin,			 50 },
 	{ op_unpin,			 60 },
 	{ op_look_at_held,		 60 },
@@ -925,7 +971,7 @@ static const struct {
 	{ op_frame,			 30 },
 	{ op_ranges,			240 },
 	{ op_totals,			 16 },
-	{ op_check_all,			  2 },
+	{ op_check_all,			  1 },
 	{ op_bad,			 50 },
 	{ op_create,			  5 },
 	{ op_close,			  7 },
@@ -972,8 +1018,8 @@ void own_finish(struct thread *t)
 			model_convert(f, &range, 1);
 		}
 	}
-	for (int i = 0; i < 6; i++)
-		op_check_all(t);
+	op_check_all(t);
+	op_check_all(t);
 	if (one_in(&t->rng, 2))
 		vm_end(t);
 	for (struct file *f = t->files; f < t->files + MAX_FILES; f++) {

@@ -353,6 +353,8 @@ void guest_access(struct thread *t, struct slot *s, unsigned int page)
 		      vcpu->result);
 		if (write)
 			f->tag[page] = tag;
+		t->seen_by_guest[t->step % 16].file = f;
+		t->seen_by_guest[t->step % 16].page = page;
 		return;
 	}
 	AGREE(t, !ok, "guest: page %u can be reached, not %u", page, want);
