@@ -10,8 +10,8 @@
 #include <linux/mm.h>
 #include <linux/types.h>
 
-/* For calls that can say ENOMEM: at a cgroup's limit nobody is killed for it. */
-#define GMEM_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL)
+/* For calls that can say ENOMEM: at a cgroup's limit, too, and nobody is killed. */
+#define GMEM_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 /*
  * The unit in which memory is zeroed, split and mapped: what one PMD maps.
