@@ -153,9 +153,9 @@ void gmem_home_counts(long *away, long *backlog)
 /* Let go of a shared folio.  True if somebody else still holds it. */
 static bool gmem_folio_send_away(struct gmem_inode *gi, struct gmem_block *block,
 				 struct gmem_memory *memory, struct folio *folio,
-				 unsigned long i)
+				 unsigned long i, int tries)
 {
-	if (gmem_folio_freeze(gi, block, folio, GMEM_RELEASE_TRIES)) {
+	if (gmem_folio_freeze(gi, block, folio, tries)) {
 		folio->mapping = NULL;
 		return false;
 	}
@@ -219,7 +219,9 @@ void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
 		for (i = 0;
 		     (folio = gmem_next_shared_folio(block, &i, &next, nr));
 		     i = next) {
-			if (!gmem_folio_send_away(gi, block, memory, folio, i))
+			/* The time that one gets is enough for all. */
+			if (!gmem_folio_send_away(gi, block, memory, folio, i,
+						  away ? 0 : GMEM_RELEASE_TRIES))
 				continue;
 			if (!away)
 				__module_get(THIS_MODULE);
