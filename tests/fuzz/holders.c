@@ -316,7 +316,11 @@ static void *drop_later(void *arg)
 /* A conversion that waits for the only holder in its way. */
 void op_unpin_while_waiting(struct thread *t)
 {
-	struct later later = { .t = t, .holder = pick(t, true), .usec = below(&t->rng, 3000) };
+	struct later later = {
+		.t = t, .holder = pick(t, true),
+		/* Mostly while it still thinks that this will pass. */
+		.usec = below(&t->rng, one_in(&t->rng, 3) ? 80000 : 3000),
+	};
 	struct gmemfd_convert_range range = { .attributes = GMEMFD_ATTRIBUTE_PRIVATE };
 	uint64_t at = 1, timeout = ~0ULL;
 	struct holder *h = later.holder;

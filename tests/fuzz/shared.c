@@ -131,12 +131,13 @@ static void shared_access(struct thread *t)
 /* Is a page of ours private, so that the region cannot be one folio? */
 static bool region_mixed(struct thread *t, unsigned int r)
 {
-	unsigned int end = (r + 1) * REGION_PAGES;
+	unsigned int stripe = REGION_PAGES / STRIPE * r, end = REGION_PAGES / STRIPE * (r + 1);
 
 	if (shared.flags & GMEMFD_CREATE_SMALL_SHARED)
 		return true;
-	for (unsigned int s = r * REGION_PAGES; s < end; s += STRIPE)
-		if (memchr(t->shared_private + s, 1, STRIPE))
+	for (; stripe < end; stripe++)
+		if (stripe % shared.nr_threads == (unsigned int)t->id &&
+		    memchr(t->shared_private + stripe * STRIPE, 1, STRIPE))
 			return true;
 	return false;
 }
