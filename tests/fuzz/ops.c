@@ -803,14 +803,17 @@ static void op_check_all(struct thread *t)
 
 static void beyond_the_end(struct thread *t, struct file *f)
 {
-	char *p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd,
-		       f->size - PAGE);
+	char *p;
 
 	TRACE(t, "file %ld: beyond the end", f - t->files);
+	pthread_rwlock_rdlock(&fork_lock);
+	p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd,
+		 f->size - PAGE);
 	EXPECT(p != MAP_FAILED);
 	AGREE(t, !load_page(p + PAGE, t->buf) && !store_page(p + PAGE, 2),
 	      "pages beyond the end can be reached");
 	EXPECT_EQ(munmap(p, 2 * PAGE), 0);
+	pthread_rwlock_unlock(&fork_lock);
 }
 
 static void bad_convert(struct thread *t, struct file *f)
