@@ -331,7 +331,7 @@ static bool wait_for_round(pid_t pid, time_t end)
 		} else if (now() - moved > limit) {
 			printf("# no operation has ended in %ld s\n", (long)limit);
 			kill(pid, SIGKILL);	/* which may well hang, too */
-			status = 1;
+			status = 1 << 8;
 			break;
 		}
 	}
@@ -423,7 +423,7 @@ int main(int argc, char **argv)
 			printf("fuzz: %lu operations, round %lu was seed %lu, %ld s\n", total, n,
 			       round_seed, (long)(said - start));
 		}
-		round_seed = mix(seed + n + 1) >> 20;
+		round_seed = mix(mix(seed) + n + 1) >> 20;
 	}
 	printf("fuzz: %lu operations, seed %lu, 0 differences (%ld s, %ld refusals in passing)\n",
 	       total, seed, (long)(now() - start), passing);
