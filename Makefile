@@ -24,7 +24,7 @@ check:
 	@scripts/check $(if $(DEBUG),--debug) $(TEST)
 
 fuzz:
-	@scripts/fuzz $(if $(DEBUG),--debug) $(or $(SECONDS),60) \
+	@scripts/fuzz $(if $(DEBUG),--debug) $(or $(SECONDS),$(if $(ROUNDS),3600,60)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(THREAD),--thread $(THREAD))
 
