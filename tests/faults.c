@@ -187,6 +187,14 @@ TEST(faults_convert_small_shared)
 	walk_conversions(2 * MB, GMEMFD_CREATE_SMALL_SHARED);
 }
 
+/* What /proc/kcore reads by the direct map are other pages' zeros where it has none. */
+static bool in_direct_map(uint64_t frame)
+{
+	char buf[PAGE];
+
+	return read_kcore(frame * PAGE, buf, PAGE) == (long)PAGE && !is_zero(buf, PAGE);
+}
+
 /*
  * Both directions at once, over a hole, an unbroken block, a mixed one and
  * whole ones, and with contents looked at after each failure.
@@ -207,8 +215,8 @@ TEST(faults_convert_ranges)
 	};
 	const int nr = sizeof(ranges) / sizeof(*ranges);
 	struct snapshot before, after;
+	uint64_t at = 1, frames[NR];
 	int fd, nth, failures = 0;
-	uint64_t at = 1;
 	bool hit;
 	char *p;
 
@@ -219,6 +227,8 @@ TEST(faults_convert_ranges)
 		EXPECT_EQ(gmem_allocate(fd, UNBROKEN * b, b), 0);
 		EXPECT_EQ(gmem_convert(fd, MIXED * b, 3 * b, false), 0);
 		fill(p + MIXED * b, 3 * b, 7);
+		for (int i = MIXED; i <= PRIVATE; i++)
+			frames[i] = pfn_of(p + i * b);
 		EXPECT_EQ(gmem_convert(fd, MIXED * b + MB, MB, true), 0);
 		EXPECT_EQ(gmem_convert(fd, PRIVATE * b, b, true), 0);
 
@@ -235,6 +245,11 @@ TEST(faults_convert_ranges)
 			EXPECT(holds(p + SHARED * b, b, 7 + b / 8));
 			EXPECT(!can_read(p + PRIVATE * b));
 			EXPECT(!can_read(p + UNBROKEN * b + 3 * PAGE));
+			EXPECT(in_direct_map(frames[MIXED]));
+			EXPECT(!in_direct_map(frames[MIXED] + MB / PAGE));
+			EXPECT(in_direct_map(frames[SHARED] + 5));
+			EXPECT(in_direct_map(frames[SHARED] + 9));
+			EXPECT(!in_direct_map(frames[PRIVATE]));
 			EXPECT_EQ(gmem_convert_ranges(fd, ranges, nr, &at), 0);
 			failures++;
 		}
