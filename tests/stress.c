@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -159,6 +160,141 @@ static void stress_round(unsigned int seed, size_t block, uint64_t flags, long o
 	}
 	munmap(p, SIZE);
 	close(fd);
+}
+
+/*
+ * Every call beside every other on the one block, for a moment each: KCSAN sees
+ * only what two CPUs do within the same few hundred microseconds.
+ */
+struct caller {
+	void (*call)(struct caller *c);
+	int fd, queries;
+	char *p;
+	unsigned int seed;
+	volatile bool *stop;
+	pthread_t thread;
+};
+
+static void call_convert_page(struct caller *c)
+{
+	gmem_convert(c->fd, rand_r(&c->seed) % 4 * PAGE, PAGE, rand_r(&c->seed) % 2);
+}
+
+static void call_convert_block(struct caller *c)
+{
+	gmem_convert(c->fd, 0, 2 * MB, rand_r(&c->seed) % 2);
+}
+
+static void call_convert_ranges(struct caller *c)
+{
+	struct gmemfd_convert_range ranges[] = {
+		{ PAGE, PAGE, GMEMFD_ATTRIBUTE_PRIVATE }, { 5 * PAGE, 2 * PAGE, 0 },
+	};
+	uint64_t at;
+
+	gmem_convert_ranges(c->fd, ranges, 2, &at);
+}
+
+static void call_convert_wait(struct caller *c)
+{
+	uint64_t timeout = 100000, at;
+
+	gmem_convert_wait(c->fd, 2 * PAGE, PAGE, &timeout, &at);
+}
+
+static void call_punch_page(struct caller *c)
+{
+	gmem_punch(c->fd, PAGE, PAGE);
+}
+
+static void call_punch_block(struct caller *c)
+{
+	gmem_punch(c->fd, 0, 2 * MB);
+}
+
+static void call_allocate(struct caller *c)
+{
+	gmem_allocate(c->fd, 0, 2 * MB);
+}
+
+static void call_touch(struct caller *c)
+{
+	syscall(__NR_getrandom, c->p + rand_r(&c->seed) % 4 * PAGE, 8, 1);
+	madvise(c->p, 2 * MB, MADV_DONTNEED);
+}
+
+static void call_hold(struct caller *c)
+{
+	struct iovec iov = { c->p + PAGE, PAGE };
+	int pipes[2];
+
+	EXPECT_EQ(pipe(pipes), 0);
+	vmsplice(pipes[1], &iov, 1, SPLICE_F_NONBLOCK);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+static void call_query(struct caller *c)
+{
+	struct stat st;
+	char buf[512];
+
+	gmem_range(c->fd, PAGE);
+	EXPECT_EQ(fstat(c->fd, &st), 0);
+	EXPECT(pread(c->queries, buf, sizeof(buf), 0) > 0);
+	read_long("/sys/class/misc/gmemfd/away_folios");
+}
+
+static void *keep_calling(void *arg)
+{
+	struct caller *c = arg;
+
+	while (!*c->stop)
+		c->call(c);
+	return NULL;
+}
+
+static void stress_pair(void (*one)(struct caller *), void (*other)(struct caller *), int usec)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB), path[64];
+	volatile bool stop = false;
+	struct caller callers[2];
+	int queries;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	queries = open(path, O_RDONLY);
+	EXPECT(queries >= 0);
+	for (int i = 0; i < 2; i++) {
+		callers[i] = (struct caller) {
+			i ? other : one, fd, queries, p, i, &stop, 0,
+		};
+		EXPECT_EQ(pthread_create(&callers[i].thread, NULL, keep_calling,
+					 &callers[i]), 0);
+	}
+	usleep(usec);
+	stop = true;
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(pthread_join(callers[i].thread, NULL), 0);
+	EXPECT(EVENTUALLY(!gmem_convert(fd, 0, 2 * MB, true)));
+	close(queries);
+	munmap(p, 2 * MB);
+	close(fd);
+}
+
+TEST(stress_pairs)
+{
+	void (*const calls[])(struct caller *) = {
+		call_convert_page, call_convert_block, call_convert_ranges,
+		call_convert_wait, call_punch_page, call_punch_block, call_allocate,
+		call_touch, call_hold, call_query,
+	};
+	int usec = access("/sys/kernel/debug/kcsan", F_OK) ? 50000 : 1500000;
+	unsigned int nr = sizeof(calls) / sizeof(calls[0]);
+
+	for (unsigned int i = 0; i < nr; i++)
+		for (unsigned int j = i; j < nr; j++)
+			stress_pair(calls[i], calls[j], usec);
 }
 
 static void load_and_unload(void)
