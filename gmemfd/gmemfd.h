@@ -267,8 +267,8 @@ void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
 extern struct address_space *gmem_away_mapping;
 extern struct mutex gmem_memories_lock;
 struct gmem_memory *gmem_memory_at(unsigned long pfn);
-void gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
-		     struct gmem_memory *memory);
+int gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
+		    struct gmem_memory *memory);
 void gmem_memory_free(struct gmem_memory *memory);
 void gmem_home_flush(void);
 void gmem_home_counts(long *away, long *backlog);

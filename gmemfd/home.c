@@ -12,6 +12,7 @@
 #include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/suspend.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #include "gmemfd.h"
@@ -22,9 +23,13 @@
 /* What folios away from their file have for a mapping. */
 struct address_space *gmem_away_mapping;
 
-/* For the list, and the way from memory to its file. */
+/* For the list, hibernation, and the way from memory to its file. */
 DEFINE_MUTEX(gmem_memories_lock);
 static LIST_HEAD(gmem_memories);
+
+/* From when hibernation was let go ahead until it is over, the list is empty. */
+static bool gmem_hibernating;
+static DECLARE_WAIT_QUEUE_HEAD(gmem_hibernation_wait);
 
 static struct workqueue_struct *gmem_home_wq;
 static LLIST_HEAD(gmem_home_folios);
@@ -57,15 +62,28 @@ struct gmem_memory *gmem_memory_at(unsigned long pfn)
  * @gi: the file
  * @block: where in it
  * @memory: just taken
+ *
+ * Waits for hibernation to be over, which cannot freeze who waits here and so
+ * gives up.
+ *
+ * Return: 0, or -EINTR for a fatal signal.
  */
-void gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
-		     struct gmem_memory *memory)
+int gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
+		    struct gmem_memory *memory)
 {
 	memory->gi = gi;
 	memory->index = gmem_pgoff(gi, block, 0);
 	mutex_lock(&gmem_memories_lock);
+	while (gmem_hibernating) {
+		mutex_unlock(&gmem_memories_lock);
+		if (wait_event_killable(gmem_hibernation_wait,
+					!READ_ONCE(gmem_hibernating)))
+			return -EINTR;
+		mutex_lock(&gmem_memories_lock);
+	}
 	list_add(&memory->node, &gmem_memories);
 	mutex_unlock(&gmem_memories_lock);
+	return 0;
 }
 
 /**
@@ -270,8 +288,24 @@ static struct notifier_block gmem_memory_nb = {
 static int gmem_pm_notify(struct notifier_block *nb, unsigned long action,
 			  void *data)
 {
-	if (action == PM_HIBERNATION_PREPARE && !list_empty_careful(&gmem_memories))
-		return notifier_from_errno(-EBUSY);
+	int err = 0;
+
+	switch (action) {
+	case PM_HIBERNATION_PREPARE:
+		mutex_lock(&gmem_memories_lock);
+		if (list_empty(&gmem_memories))
+			WRITE_ONCE(gmem_hibernating, true);
+		else
+			err = -EBUSY;
+		mutex_unlock(&gmem_memories_lock);
+		return notifier_from_errno(err);
+	case PM_POST_HIBERNATION:
+		mutex_lock(&gmem_memories_lock);
+		WRITE_ONCE(gmem_hibernating, false);
+		mutex_unlock(&gmem_memories_lock);
+		wake_up_all(&gmem_hibernation_wait);
+		break;
+	}
 	return NOTIFY_DONE;
 }
 

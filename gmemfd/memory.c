@@ -343,8 +343,8 @@ static int gmem_take_loan(struct gmem_inode *gi, struct gmem_block *block,
  * @gi: the file
  * @block: a hole
  *
- * Return: 0, -ENOMEM, or -ENOSPC if a cgroup limit or a memory policy is in the
- * way or somebody still holds what was here before.
+ * Return: 0, -ENOMEM, -ENOSPC if a cgroup limit or a memory policy is in the way
+ * or somebody still holds what was here before, or -EINTR for a fatal signal.
  */
 int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 {
@@ -367,7 +367,12 @@ int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 		return err;
 	}
 	/* Known to memory offlining before it looks free. */
-	gmem_memory_add(gi, block, memory);
+	err = gmem_memory_add(gi, block, memory);
+	if (err) {
+		gmem_loan_return(&memory->loan);
+		kfree(memory);
+		return err;
+	}
 	if (block->state.kind != GMEM_ALL_PRIVATE) {
 		err = gmem_memory_break(memory);
 		if (err)

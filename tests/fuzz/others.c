@@ -221,7 +221,7 @@ void op_vm(struct thread *t)
 	}
 	TRACE(t, "VM");
 	pthread_rwlock_rdlock(&fork_lock);
-	vm_create_apart(&t->vm);
+	vm_create_apart(&t->vm, 0);
 	madvise(t->vm.host, t->vm.size, MADV_DONTFORK);
 	madvise(t->vm.vcpus[0].run, t->vm.vcpus[0].run_size, MADV_DONTFORK);
 	kvm = kvm_device();

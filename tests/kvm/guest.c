@@ -129,6 +129,18 @@ GUEST uint64_t guest_check_page(uint64_t gpa, uint64_t tag, uint64_t unused)
 	return bad;
 }
 
+/* Loads from pages at random, each of which says where the next one is from. */
+GUEST uint64_t guest_chase(uint64_t gpa, uint64_t size, uint64_t times)
+{
+	uint64_t n = gpa;
+
+	while (times--) {
+		n = n * 6364136223846793005ULL + 1442695040888963407ULL;
+		n += *(volatile uint64_t *)(gpa + (n >> 20) % size / PAGE * PAGE);
+	}
+	return n;
+}
+
 /* Asks the test something. */
 GUEST uint64_t guest_ping(uint64_t a, uint64_t b, uint64_t c)
 {

@@ -92,13 +92,13 @@ static void load_image(char *host)
 	memcpy(host + GPA_CODE, __start_guest, __stop_guest - __start_guest);
 }
 
-void vm_create_apart(struct vm *vm)
+void vm_create_apart(struct vm *vm, unsigned long type)
 {
 	struct kvm_userspace_memory_region region = { .memory_size = 2 * MB };
 
 	*vm = (struct vm) { .gmem = -1, .size = 2 * MB };
 	vm->kvm = kvm_device();
-	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, 0);
+	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, type);
 	EXPECT(vm->fd >= 0);
 	vm->host = mmap(NULL, vm->size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -87,7 +87,7 @@ int vm_set_slot(int vm_fd, unsigned int slot, unsigned int flags, uint64_t gpa,
 void vm_create(struct vm *vm, int gmem, size_t size, int nr_vcpus);
 void vm_create_empty(struct vm *vm, int gmem, size_t size);
 /* One CPU, and 2 MiB that are no gmem file's; slots are for the test to add. */
-void vm_create_apart(struct vm *vm);
+void vm_create_apart(struct vm *vm, unsigned long type);
 void vcpu_create(struct vm *vm);
 void vm_destroy(struct vm *vm);
 
