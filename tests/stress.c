@@ -18,6 +18,12 @@
 
 #define SIZE	(8 * MB)
 
+/* KCSAN has every access take its time. */
+static bool kcsan_kernel(void)
+{
+	return !access("/sys/kernel/debug/kcsan", F_OK);
+}
+
 struct stress {
 	int fd;
 	char *p;
@@ -289,7 +295,7 @@ TEST(stress_pairs)
 		call_convert_wait, call_punch_page, call_punch_block, call_allocate,
 		call_touch, call_hold, call_query,
 	};
-	int usec = access("/sys/kernel/debug/kcsan", F_OK) ? 50000 : 1500000;
+	int usec = kcsan_kernel() ? 1500000 : 50000;
 	unsigned int nr = sizeof(calls) / sizeof(calls[0]);
 
 	for (unsigned int i = 0; i < nr; i++)
@@ -319,7 +325,7 @@ TEST(stress_same_blocks)
 		0, GMEMFD_CREATE_INIT_SHARED, GMEMFD_CREATE_SMALL_SHARED,
 		GMEMFD_CREATE_INIT_SHARED | GMEMFD_CREATE_KEEP_DIRECT_MAP,
 	};
-	int rounds = debug_kernel() ? 4 : 8, status;
+	int rounds = debug_kernel() || kcsan_kernel() ? 4 : 8, status;
 	pid_t loader;
 
 	test_loads_modules();
@@ -327,7 +333,8 @@ TEST(stress_same_blocks)
 	if (!loader)
 		load_and_unload();
 	for (int i = 0; i < rounds; i++)
-		stress_round(i, i % 4 == 3 ? GB : 2 * MB, flags[i % 4], 400);
+		stress_round(i, i % 4 == 3 ? GB : 2 * MB, flags[i % 4],
+			     kcsan_kernel() ? 100 : 400);
 	kill(loader, SIGTERM);
 	EXPECT_EQ(waitpid(loader, &status, 0), loader);
 	EXPECT(WIFSIGNALED(status));
