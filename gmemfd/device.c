@@ -193,3 +193,4 @@ module_exit(gmem_exit);
 MODULE_DESCRIPTION("Guest memory that converts between private and shared in place");
 MODULE_AUTHOR("The gmemfd authors");
 MODULE_LICENSE("GPL");
+MODULE_VERSION(GMEMFD_VERSION);
