@@ -6,6 +6,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/sizes.h>
+#include <linux/stringify.h>
 #include <linux/sysfs.h>
 #include <linux/uaccess.h>
 
@@ -151,6 +152,9 @@ static const struct gmem_provider gmem_provider = {
 	.get_pfn	= gmem_kvm_get_pfn,
 	.memory_failure	= gmem_memory_error,
 };
+
+/* So that user space can tell before loading which shim this is made for. */
+MODULE_INFO(gmem_shim_abi, __stringify(GMEM_SHIM_ABI));
 
 static int __init gmem_init(void)
 {
