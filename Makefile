@@ -5,18 +5,34 @@
 #   make fuzz     random operations for SECONDS, from SEED; see tests/README.md
 #   make kcsan    all that runs side by side, watched for data races
 #   make module   the module for KDIR, by default the running kernel
+#   make gmemctl  the tool; gmemctl_install puts it under DESTDIR and PREFIX
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 # Where the module's objects go.
 BUILD ?= $(CURDIR)/build
 
-.PHONY: module modules_install demo check fuzz kcsan clean
+PREFIX ?= /usr/local
+CFLAGS ?= -O2 -g -Wall -Wextra
+
+.PHONY: module modules_install gmemctl gmemctl_install demo check fuzz kcsan clean
 module:
 	@mkdir -p $(BUILD)
 	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD) modules
 
 modules_install: module
 	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD) modules_install
+
+gmemctl: $(BUILD)/gmemctl
+$(BUILD)/gmemctl: $(wildcard tools/gmemctl/*.[ch]) gmemfd/uapi/gmemfd.h VERSION
+	@mkdir -p $(BUILD)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -DGMEMCTL_VERSION='"$(shell cat VERSION)"' \
+		$(LDFLAGS) -o $@ $(filter %.c,$^) -lkmod -ljson-c
+
+gmemctl_install: gmemctl
+	install -D -m 755 $(BUILD)/gmemctl $(DESTDIR)$(PREFIX)/sbin/gmemctl
+	install -D -m 644 tools/gmemctl/gmemctl.8 $(DESTDIR)$(PREFIX)/share/man/man8/gmemctl.8
+	install -D -m 644 tools/gmemctl/gmemctl.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/gmemctl
 
 demo:
 	@scripts/demo
