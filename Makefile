@@ -15,12 +15,17 @@ PREFIX ?= /usr/local
 CFLAGS ?= -O2 -g -Wall -Wextra
 
 .PHONY: module modules_install gmemctl gmemctl_install demo check fuzz kcsan clean
+# The sources are linked into where the objects go: Kbuild does not take the two
+# apart before 6.13.
 module:
 	@mkdir -p $(BUILD)
-	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD) modules
+	@cp -rs --remove-destination $(addprefix $(CURDIR)/,Kbuild VERSION gmemfd) $(BUILD)/
+	@$(if $(GMEMFD_TESTS),mkdir -p $(BUILD)/tests && \
+		cp -rs --remove-destination $(CURDIR)/tests/kernel $(BUILD)/tests/)
+	$(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) modules
 
 modules_install: module
-	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD) modules_install
+	$(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) modules_install
 
 gmemctl: $(BUILD)/gmemctl
 $(BUILD)/gmemctl: $(wildcard tools/gmemctl/*.[ch]) gmemfd/uapi/gmemfd.h VERSION

@@ -24,6 +24,7 @@
 #include <linux/rwsem.h>
 #include <linux/sched/signal.h>
 
+#include "compat.h"
 #include "state.h"
 #include "uapi/gmemfd.h"
 

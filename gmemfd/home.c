@@ -102,13 +102,23 @@ void gmem_memory_free(struct gmem_memory *memory)
 	kfree(memory);
 }
 
+/* The list goes through the word that other lists of the folio begin with. */
+static struct llist_node *gmem_home_node(struct folio *folio)
+{
+	return (struct llist_node *)&folio->lru.next;
+}
+
+static struct folio *gmem_home_folio(struct llist_node *node)
+{
+	return container_of((struct list_head **)node, struct folio, lru.next);
+}
+
 static void gmem_home_work(struct work_struct *work)
 {
-	struct llist_node *list = llist_del_all(&gmem_home_folios);
-	struct page *page, *next;
+	struct llist_node *node, *next;
 
-	llist_for_each_entry_safe(page, next, list, pcp_llist) {
-		struct folio *folio = page_folio(page);
+	llist_for_each_safe(node, next, llist_del_all(&gmem_home_folios)) {
+		struct folio *folio = gmem_home_folio(node);
 		struct gmem_memory *memory = folio->private;
 
 		folio->private = NULL;
@@ -144,7 +154,7 @@ void gmem_folio_came_home(struct folio *folio)
 {
 	atomic_long_inc(&gmem_nr_home);
 	atomic_long_dec(&gmem_nr_away);
-	if (llist_add(&folio->page.pcp_llist, &gmem_home_folios))
+	if (llist_add(gmem_home_node(folio), &gmem_home_folios))
 		irq_work_queue(&gmem_home_irq);
 }
 

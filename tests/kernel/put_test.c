@@ -10,7 +10,6 @@
  *                   then put under the lruvec lock
  */
 #include <linux/completion.h>
-#include <linux/folio_batch.h>
 #include <linux/hrtimer.h>
 #include <linux/interrupt.h>
 #include <linux/miscdevice.h>
@@ -21,6 +20,8 @@
 #include <linux/timer.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
+
+#include "compat.h"
 
 static DEFINE_MUTEX(put_lock);	/* for the next two */
 static struct page *held[FOLIO_BATCH_SIZE];

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What kernels call differently.  Nothing else asks which kernel it is; what
+ * differs in more than names is in the shim, and the shim's header is the same.
+ */
+#ifndef _GMEMFD_COMPAT_H
+#define _GMEMFD_COMPAT_H
+
+#include <linux/hrtimer.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+static inline void hrtimer_setup(struct hrtimer *timer,
+				 enum hrtimer_restart (*function)(struct hrtimer *),
+				 clockid_t clock, enum hrtimer_mode mode)
+{
+	hrtimer_init(timer, clock, mode);
+	timer->function = function;
+}
+#endif
+
+#ifndef cmp_int
+#define cmp_int(a, b)	(((a) > (b)) - ((a) < (b)))
+#endif
+
+#ifndef kmalloc_obj
+#define kmalloc_obj(obj, gfp)	((typeof(obj) *)kmalloc(sizeof(obj), gfp))
+#endif
+
+/* Folio batches were called pagevecs. */
+#if __has_include(<linux/folio_batch.h>)
+#include <linux/folio_batch.h>
+#else
+#include <linux/pagevec.h>
+#define FOLIO_BATCH_SIZE	PAGEVEC_SIZE
+#endif
+
+#endif /* _GMEMFD_COMPAT_H */
