@@ -6,6 +6,8 @@
 #   make kcsan    all that runs side by side, watched for data races
 #   make module   the module for KDIR, by default the running kernel
 #   make gmemctl  the tool; gmemctl_install puts it under DESTDIR and PREFIX
+#   make deb      the Debian package gmemfd-dkms
+#   make dkms-install   the same without a package; make dkms-remove
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 # Where the module's objects go.
@@ -14,7 +16,12 @@ BUILD ?= $(CURDIR)/build
 PREFIX ?= /usr/local
 CFLAGS ?= -O2 -g -Wall -Wextra
 
+GMEMFD_VERSION := $(shell cat VERSION)
+SOURCES = VERSION Kbuild $(wildcard gmemfd/*.[ch] gmemfd/uapi/*.h)
+
 .PHONY: module modules_install gmemctl gmemctl_install demo check fuzz kcsan clean
+.PHONY: deb install-source dkms-install dkms-remove
+
 # The sources are linked into where the objects go: Kbuild does not take the two
 # apart before 6.13.
 module:
@@ -38,6 +45,38 @@ gmemctl_install: gmemctl
 	install -D -m 644 tools/gmemctl/gmemctl.8 $(DESTDIR)$(PREFIX)/share/man/man8/gmemctl.8
 	install -D -m 644 tools/gmemctl/gmemctl.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/gmemctl
+
+deb:
+	@scripts/deb
+
+# What DKMS builds from, and who may use the device.
+install-source:
+	for f in $(SOURCES); do \
+		install -D -m 644 $$f $(DESTDIR)/usr/src/gmemfd-$(GMEMFD_VERSION)/$$f || exit; \
+	done
+	sed 's/#MODULE_VERSION#/$(GMEMFD_VERSION)/' dkms.conf > $(DESTDIR)/usr/src/gmemfd-$(GMEMFD_VERSION)/dkms.conf
+	install -D -m 644 dist/60-gmemfd.rules $(DESTDIR)/usr/lib/udev/rules.d/60-gmemfd.rules
+	install -D -m 644 dist/gmemfd.conf $(DESTDIR)/usr/lib/sysusers.d/gmemfd.conf
+
+dkms-install: dkms-remove
+	$(MAKE) install-source
+	systemd-sysusers gmemfd.conf
+	udevadm control --reload || :
+	dkms add gmemfd/$(GMEMFD_VERSION)
+	for k in $(wildcard /lib/modules/*/build/include); do \
+		k=$${k#/lib/modules/}; \
+		dkms install gmemfd/$(GMEMFD_VERSION) -k $${k%%/*} || [ $$? = 77 ] || exit 1; \
+	done
+
+# Of whatever version.
+dkms-remove:
+	@! dpkg -s gmemfd-dkms > /dev/null 2>&1 || \
+		{ echo "The package gmemfd-dkms is installed: apt remove gmemfd-dkms" >&2; exit 1; }
+	for v in $$(dkms status gmemfd | sed 's/[,:].*//' | sort -u); do \
+		dkms remove $$v --all || exit; \
+	done
+	rm -rf /usr/src/gmemfd-[0-9]*
+	rm -f /usr/lib/udev/rules.d/60-gmemfd.rules /usr/lib/sysusers.d/gmemfd.conf
 
 demo:
 	@scripts/demo
