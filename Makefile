@@ -6,6 +6,8 @@
 #   make kcsan    all that runs side by side, watched for data races
 #   make module   the module for KDIR, by default the running kernel
 #   make gmemctl  the tool; gmemctl_install puts it under DESTDIR and PREFIX
+#   make kernel-deb     Debian packages of a kernel with the shim: SERIES, FLAVOUR
+#                       (cloud, full or lab), REVISION; see scripts/kernel-deb
 #   make deb      the Debian package gmemfd-dkms
 #   make dkms-install   the same without a package; make dkms-remove
 
@@ -20,7 +22,7 @@ GMEMFD_VERSION := $(shell cat VERSION)
 SOURCES = VERSION Kbuild $(wildcard gmemfd/*.[ch] gmemfd/uapi/*.h)
 
 .PHONY: module modules_install gmemctl gmemctl_install demo check fuzz kcsan clean
-.PHONY: deb install-source dkms-install dkms-remove
+.PHONY: kernel-deb deb install-source dkms-install dkms-remove
 
 # The sources are linked into where the objects go: Kbuild does not take the two
 # apart before 6.13.
@@ -45,6 +47,10 @@ gmemctl_install: gmemctl
 	install -D -m 644 tools/gmemctl/gmemctl.8 $(DESTDIR)$(PREFIX)/share/man/man8/gmemctl.8
 	install -D -m 644 tools/gmemctl/gmemctl.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/gmemctl
+
+kernel-deb:
+	@scripts/kernel-deb $(if $(SERIES),--series $(SERIES)) \
+		$(if $(FLAVOUR),--flavour $(FLAVOUR)) $(if $(REVISION),--revision $(REVISION))
 
 deb:
 	@scripts/deb
