@@ -30,11 +30,11 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 #endif
 
 /* Folio batches were called pagevecs. */
-#if __has_include(<linux/folio_batch.h>)
-#include <linux/folio_batch.h>
-#else
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
 #include <linux/pagevec.h>
 #define FOLIO_BATCH_SIZE	PAGEVEC_SIZE
+#else
+#include <linux/folio_batch.h>
 #endif
 
 #endif /* _GMEMFD_COMPAT_H */
