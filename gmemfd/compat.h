@@ -26,7 +26,7 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 #endif
 
 #ifndef kmalloc_obj
-#define kmalloc_obj(obj, gfp)	((typeof(obj) *)kmalloc(sizeof(obj), gfp))
+#define kmalloc_obj(obj, gfp)	kmalloc(sizeof(obj), gfp)
 #endif
 
 /* Folio batches were called pagevecs. */
