@@ -4,6 +4,7 @@
 #   make check    all tests; TEST=name for one, DEBUG=1 for the debug kernel
 #   make fuzz     random operations for SECONDS, from SEED; see tests/README.md
 #   make kcsan    all that runs side by side, watched for data races
+#   make check-distro   packages in a booted Debian 13; make check-distro-full
 #   make module   the module for KDIR, by default the running kernel
 #   make gmemctl  the tool; gmemctl_install puts it under DESTDIR and PREFIX
 #   make kernel-deb     Debian packages of a kernel with the shim: SERIES, FLAVOUR
@@ -22,7 +23,7 @@ GMEMFD_VERSION := $(shell cat VERSION)
 SOURCES = VERSION Kbuild $(wildcard gmemfd/*.[ch] gmemfd/uapi/*.h)
 
 .PHONY: module modules_install gmemctl gmemctl_install demo check fuzz kcsan clean
-.PHONY: kernel-deb deb install-source dkms-install dkms-remove
+.PHONY: check-distro check-distro-full kernel-deb deb install-source dkms-install dkms-remove
 
 # The sources are linked into where the objects go: Kbuild does not take the two
 # apart before 6.13.
@@ -47,6 +48,12 @@ gmemctl_install: gmemctl
 	install -D -m 644 tools/gmemctl/gmemctl.8 $(DESTDIR)$(PREFIX)/share/man/man8/gmemctl.8
 	install -D -m 644 tools/gmemctl/gmemctl.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/gmemctl
+
+check-distro:
+	@scripts/check-distro
+
+check-distro-full:
+	@scripts/check-distro --full
 
 kernel-deb:
 	@scripts/kernel-deb $(if $(SERIES),--series $(SERIES)) \
