@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -571,6 +572,16 @@ long pool(size_t block, const char *key)
 	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/%s",
 		 block / KB, key);
 	return read_long(path);
+}
+
+bool kernel_before(unsigned int major, unsigned int minor)
+{
+	unsigned int a, b;
+	struct utsname name;
+
+	EXPECT_EQ(uname(&name), 0);
+	EXPECT_EQ(sscanf(name.release, "%u.%u", &a, &b), 2);
+	return a < major || (a == major && b < minor);
 }
 
 bool debug_kernel(void)

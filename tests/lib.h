@@ -147,6 +147,7 @@ void write_text(const char *path, const char *text);
 long meminfo(const char *key);
 long pool(size_t block, const char *key);	/* e.g. pool(2 * MB, "free_hugepages") */
 bool debug_kernel(void);
+bool kernel_before(unsigned int major, unsigned int minor);
 
 /* Wait up to some seconds for a condition. */
 #define EVENTUALLY(cond)						\

@@ -58,6 +58,33 @@ TEST(kvm_bind_protected_vm)
 	close(gmem);
 }
 
+struct guest_memfd {
+	uint64_t size, flags, reserved[6];
+};
+
+#define CREATE_GUEST_MEMFD	_IOWR(KVMIO, 0xd4, struct guest_memfd)
+#define CAP_GUEST_MEMFD		234
+
+/* KVM's own files go where KVM says that they do, and nowhere else. */
+TEST(kvm_bind_guest_memfd)
+{
+	int kvm = kvm_device(), vm = create_vm(kvm, 0), fd, ret;
+	struct guest_memfd args = { .size = 2 * MB };
+
+	fd = ioctl(vm, CREATE_GUEST_MEMFD, &args);
+	EXPECT(fd >= 0);
+	ret = vm_set_slot(vm, 0, 0, 0, 2 * MB, NULL, fd, 0);
+	if (ioctl(vm, KVM_CHECK_EXTENSION, CAP_GUEST_MEMFD) > 0) {
+		EXPECT_EQ(ret, 0);
+	} else {
+		EXPECT_EQ(ret, -1);
+		EXPECT_EQ(errno, EINVAL);
+	}
+	close(fd);
+	close(vm);
+	close(kvm);
+}
+
 TEST(kvm_bind_range_once)
 {
 	int kvm = kvm_device(), vm = create_vm(kvm, 0);
