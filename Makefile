@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 #   make demo     the main job, booted in QEMU
-#   make check    all tests; TEST=name for one, DEBUG=1 for the debug kernel
+#   make check    all tests; TEST=name for one, DEBUG=1 for the debug kernel,
+#                 SERIES=6.12 for that kernel series
 #   make fuzz     random operations for SECONDS, from SEED; see tests/README.md
 #   make kcsan    all that runs side by side, watched for data races
 #   make check-distro   packages in a booted Debian 13; make check-distro-full
@@ -95,7 +96,8 @@ demo:
 	@scripts/demo
 
 check:
-	@scripts/check $(if $(DEBUG),--debug) $(TEST)
+	@scripts/check $(if $(SERIES),$(if $(TEST),--kernel,--older) $(SERIES)) \
+		$(if $(DEBUG),--debug) $(TEST)
 
 fuzz:
 	@scripts/fuzz $(if $(DEBUG),--debug) $(or $(SECONDS),$(if $(ROUNDS),3600,60)) \
