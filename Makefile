@@ -3,7 +3,8 @@
 #   make demo     the main job, booted in QEMU
 #   make check    all tests; TEST=name for one, DEBUG=1 for the debug kernel,
 #                 SERIES=6.12 for that kernel series
-#   make fuzz     random operations for SECONDS, from SEED; see tests/README.md
+#   make fuzz     random operations for SECONDS, or OPERATIONS of them, from SEED; see
+#                 tests/README.md
 #   make kcsan    all that runs side by side, watched for data races
 #   make check-distro   packages in a booted Debian 13; make check-distro-full
 #   make module   the module for KDIR, by default the running kernel
@@ -99,8 +100,10 @@ check:
 	@scripts/check $(if $(SERIES),$(if $(TEST),--kernel,--older) $(SERIES)) \
 		$(if $(DEBUG),--debug) $(TEST)
 
+fuzz: fuzz_seconds = $(if $(OPERATIONS),36000,$(if $(ROUNDS),3600,60))
 fuzz:
-	@scripts/fuzz $(if $(DEBUG),--debug) $(or $(SECONDS),$(if $(ROUNDS),3600,60)) \
+	@scripts/fuzz $(if $(DEBUG),--debug) $(or $(SECONDS),$(fuzz_seconds)) \
+		$(if $(OPERATIONS),--operations $(OPERATIONS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(THREAD),--thread $(THREAD))
 

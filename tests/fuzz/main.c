@@ -370,13 +370,14 @@ int main(int argc, char **argv)
 {
 	uint64_t seed = option(argc, argv, "--seed", mix(time(NULL)) >> 20);
 	time_t start = now(), end, said = start;
-	uint64_t total = 0, rounds;
+	uint64_t total = 0, rounds, wanted;
 	long passing = 0, map_before[3];
 	pid_t pid;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	end = start + option(argc, argv, "--seconds", 60);
 	rounds = option(argc, argv, "--rounds", 1UL << 40);
+	wanted = option(argc, argv, "--operations", 1UL << 40);
 	nr_threads = option(argc, argv, "--threads", nr_threads);
 	only_thread = option(argc, argv, "--thread", -1);
 	steps_per_round = option(argc, argv, "--steps", debug_kernel() ? 5000 : steps_per_round);
@@ -393,7 +394,7 @@ int main(int argc, char **argv)
 
 	printf("fuzz: seed %lu, %d threads\n", seed, nr_threads);
 	round_seed = seed;
-	for (uint64_t n = 0; n < rounds && now() < end; n++) {
+	for (uint64_t n = 0; n < rounds && total < wanted && now() < end; n++) {
 		for (int w = 0; w < 2; w++) {
 			free_before[w] = pool(w ? GB : 2 * MB, "free_hugepages");
 			reserved_before[w] = pool(w ? GB : 2 * MB, "resv_hugepages");
