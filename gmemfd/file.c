@@ -685,6 +685,23 @@ static struct inode *gmem_new_inode(struct super_block *sb)
 	return inode;
 }
 
+static struct hugepage_subpool *gmem_reserve(unsigned int order, unsigned long nr)
+{
+	struct hugepage_subpool *pool;
+	unsigned int pin;
+
+	/* What is added to the pool for us must not be in ZONE_MOVABLE. */
+	pin = memalloc_pin_save();
+	pool = gmem_should_fail() ? ERR_PTR(-ENOMEM) : gmem_pool_reserve(order, nr);
+	if (pool == ERR_PTR(-ENOMEM)) {
+		/* What other files had may be on its way home. */
+		gmem_home_flush();
+		pool = gmem_pool_reserve(order, nr);
+	}
+	memalloc_pin_restore(pin);
+	return pool;
+}
+
 static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 {
 	unsigned int order = ilog2(args->block_size) - PAGE_SHIFT;
@@ -692,12 +709,8 @@ static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 	static struct lock_class_key lock_key;
 	struct hugepage_subpool *pool;
 	struct gmem_inode *gi;
-	unsigned int pin;
 
-	/* What is added to the pool for us must not be in ZONE_MOVABLE. */
-	pin = memalloc_pin_save();
-	pool = gmem_should_fail() ? ERR_PTR(-ENOMEM) : gmem_pool_reserve(order, nr);
-	memalloc_pin_restore(pin);
+	pool = gmem_reserve(order, nr);
 	if (IS_ERR(pool))
 		return ERR_CAST(pool);
 	gi = kvzalloc(struct_size(gi, blocks, nr), GMEM_GFP);

@@ -179,6 +179,31 @@ static long home_backlog(void)
 	return read_long("/sys/class/misc/gmemfd/home_backlog");
 }
 
+/* Memory whose last reference is gone is there for the next file at once. */
+TEST(create_waits_for_what_comes_home)
+{
+	long nr = pool(GB, "free_hugepages");
+
+	if (!nr)
+		test_skip("no pages of 1 GiB");
+	for (int round = 0; round < 10; round++) {
+		int fd = gmem_create(nr * GB, GB, GMEMFD_CREATE_INIT_SHARED);
+		char *p = gmem_map(fd, 0, nr * GB);
+		struct pin pin;
+
+		p[0] = 1;
+		EXPECT_EQ(gmem_convert(fd, PAGE, PAGE, true), 0);
+		pin_io_uring(&pin, p, PAGE);
+		munmap(p, nr * GB);
+		close(fd);
+		EXPECT_EQ(pool(GB, "free_hugepages"), nr - 1);
+		unpin(&pin);
+		fd = gmem_create(nr * GB, GB, 0);
+		EXPECT(fd >= 0);
+		close(fd);
+	}
+}
+
 /* What is away, and what is home but not put away, can be seen. */
 TEST(away_folios_are_counted)
 {
