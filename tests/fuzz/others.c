@@ -333,7 +333,7 @@ void guest_access(struct thread *t, struct slot *s, unsigned int page)
 {
 	struct vcpu *vcpu = &t->vm.vcpus[0];
 	bool write = one_in(&t->rng, 2), ok;
-	struct file *f = s->file;
+	struct file *f = s->used ? s->file : NULL;
 	uint64_t tag, gpa;
 	unsigned int want;
 
