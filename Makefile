@@ -11,7 +11,7 @@
 #   make gmemctl  the tool; gmemctl_install puts it under DESTDIR and PREFIX
 #   make kernel-deb     Debian packages of a kernel with the shim: SERIES, FLAVOUR
 #                       (cloud, full or lab), REVISION; see scripts/kernel-deb
-#   make deb      the Debian package gmemfd-dkms
+#   make deb      the Debian packages gmemfd-dkms and gmemctl
 #   make dkms-install   the same without a package; make dkms-remove
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
