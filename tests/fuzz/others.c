@@ -346,6 +346,8 @@ void guest_access(struct thread *t, struct slot *s, unsigned int page)
 	      f ? f - t->files : -1L, page, s - t->slots, write, want);
 	vcpu_prepare(vcpu, write ? guest_fill_page : guest_check_page, gpa, tag, 0);
 	ok = vcpu_run(vcpu);
+	if (!ok && !want)
+		vcpu_print(vcpu);
 	if (!want) {
 		AGREE(t, ok, "guest: page %u: exit %d, errno %d", page,
 		      vcpu->run->exit_reason, vcpu->error);

@@ -92,6 +92,18 @@ static void load_image(char *host)
 	memcpy(host + GPA_CODE, __start_guest, __stop_guest - __start_guest);
 }
 
+/* Accessed and dirty bits are the CPU's. */
+static bool image_is_whole(const struct vm *vm)
+{
+	const uint64_t *pdpt = (const uint64_t *)(vm->host + GPA_PDPT);
+
+	for (uint64_t i = 0; i < 512; i++)
+		if ((pdpt[i] & ~0x60UL) != (i * GB | 0x83))
+			return false;
+	return (*(uint64_t *)(vm->host + GPA_PML4) & ~0x60UL) == (GPA_PDPT | 3) &&
+	       !memcmp(vm->host + GPA_CODE, __start_guest, __stop_guest - __start_guest);
+}
+
 void vm_create_apart(struct vm *vm, unsigned long type)
 {
 	struct kvm_userspace_memory_region region = { .memory_size = 2 * MB };
@@ -236,16 +248,28 @@ bool vcpu_run(struct vcpu *vcpu)
 	}
 }
 
-static void vcpu_fail(struct vcpu *vcpu)
+void vcpu_print(struct vcpu *vcpu)
 {
+	struct kvm_vcpu_events events = { };
+	bool apart = vcpu->vm->gmem < 0;
 	struct kvm_sregs sregs = { };
 	struct kvm_regs regs = { };
 
 	ioctl(vcpu->fd, KVM_GET_REGS, &regs);
 	ioctl(vcpu->fd, KVM_GET_SREGS, &sregs);
+	ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events);
 	printf("# rip %#llx rsp %#llx cr0 %#llx cr2 %#llx cr3 %#llx cr4 %#llx efer %#llx\n",
 	       regs.rip, regs.rsp, sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4,
 	       sregs.efer);
+	printf("# rflags %#llx, exception %u, injected %u, pending %u, interrupt %u, NMI %u%s\n",
+	       regs.rflags, events.exception.nr, events.exception.injected,
+	       events.exception.pending, events.interrupt.injected, events.nmi.injected,
+	       !apart ? "" : image_is_whole(vcpu->vm) ? ", image as it was" : ", image changed");
+}
+
+static void vcpu_fail(struct vcpu *vcpu)
+{
+	vcpu_print(vcpu);
 	FAIL("guest: exit %d, errno %d", vcpu->run->exit_reason, vcpu->error);
 }
 

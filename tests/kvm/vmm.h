@@ -94,6 +94,7 @@ void vm_destroy(struct vm *vm);
 /* Have a CPU of the guest call @fn; the result is in vcpu->result. */
 void vcpu_prepare(struct vcpu *vcpu, guest_fn fn, uint64_t a, uint64_t b, uint64_t c);
 bool vcpu_run(struct vcpu *vcpu);
+void vcpu_print(struct vcpu *vcpu);	/* its registers */
 uint64_t guest_call(struct vm *vm, guest_fn fn, uint64_t a, uint64_t b, uint64_t c);
 void vcpu_start(struct vcpu *vcpu);	/* vcpu_run() in a thread */
 void vcpu_join(struct vcpu *vcpu);
