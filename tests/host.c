@@ -161,7 +161,7 @@ static void set_limit(const char *name, long limit)
 	write_text(path, limit < 0 ? "max" : text);
 }
 
-/* Linux 6.12 forgets the nodes of hugetlb's own pages when a cgroup is removed. */
+/* Before Linux 7.3 hugetlb forgets the nodes of its pages when a cgroup is removed. */
 static bool nodes_forgotten;
 
 static void expect_charged(const char *cgroup, size_t size, long blocks)
@@ -306,7 +306,7 @@ static void removed(size_t size, enum way way)
 	out = take_out(size, way);
 	leave_cgroup();
 	EXPECT_EQ(rmdir(CGROUP), 0);
-	nodes_forgotten = way == UNBROKEN && kernel_before(6, 13);
+	nodes_forgotten = way == UNBROKEN && kernel_before(7, 3);
 	expect_removals_go_on();
 	expect_charged(PARENT, size, 1);
 	expect_fine(&out);
