@@ -2,7 +2,7 @@
 #
 #   make demo     the main job, booted in QEMU
 #   make check    all tests; TEST=name for one, DEBUG=1 for the debug kernel,
-#                 SERIES=6.12 for that kernel series
+#                 SERIES=7.2 or 6.12 for that kernel series
 #   make fuzz     random operations for SECONDS, or OPERATIONS of them, from SEED; see
 #                 tests/README.md
 #   make kcsan    all that runs side by side, watched for data races
