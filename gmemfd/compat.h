@@ -30,7 +30,7 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 #endif
 
 /* Folio batches were called pagevecs. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 2, 0)
 #include <linux/pagevec.h>
 #define FOLIO_BATCH_SIZE	PAGEVEC_SIZE
 #else
