@@ -110,6 +110,7 @@ fuzz:
 
 bench:
 	@scripts/bench --out bench
+	@python3 tests/bench/report.py --readme README.md bench
 
 kcsan:
 	@scripts/check --kcsan

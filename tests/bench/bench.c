@@ -2,7 +2,7 @@
 /*
  *	bench ROUNDS SLOW-ROUNDS ROW...
  *
- * Peers that take seconds take part in SLOW-ROUNDS rounds; with 0 there are none.
+ * Peers that take seconds take part in SLOW-ROUNDS rounds; with -1 there are none at all.
  */
 #define _GNU_SOURCE
 #include <sys/resource.h>
@@ -111,6 +111,18 @@ static const struct row *find_row(const char *name)
 	FAIL("no row %s", name);
 }
 
+/* For profile.py: where the modules are. */
+static void print_modules(void)
+{
+	FILE *f = fopen("/proc/modules", "r");
+	char line[256];
+
+	while (f && fgets(line, sizeof(line), f))
+		printf("# %s", line);
+	if (f)
+		fclose(f);
+}
+
 int main(int argc, char **argv)
 {
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
@@ -122,9 +134,10 @@ int main(int argc, char **argv)
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	EXPECT_EQ(setrlimit(RLIMIT_MEMLOCK, &unlimited), 0);	/* memfd_secret's */
+	print_modules();
 	rounds = atoi(argv[1]);
 	slow_rounds = atoi(argv[2]);
-	bench_peers = slow_rounds;
+	bench_peers = slow_rounds >= 0;
 	for (bench_round = 0; bench_round < rounds; bench_round++) {
 		for (int i = 3; i < argc; i++) {
 			const struct row *row = find_row(argv[i]);

@@ -4,6 +4,7 @@
 
   report.py DIR KEY=VALUE... MODE=FILE...   add what FILEs have to DIR/results.json,
                                             print the table, draw the plots
+  report.py --readme README DIR             put the table's main lines into README
   report.py --record BASELINE FILE...       write down medians, to guard them
   report.py --guard BASELINE FILE...        compare; status 1 if one is 5% off
 
@@ -242,6 +243,54 @@ def print_table(results, mode):
               f"{spread[len(spread) * 9 // 10][0]:.2g}%")
 
 
+# What the README has of the table.
+HEADLINES = [
+    ("out of the direct map and back, 1 GiB", "memfd_secret"),
+    ("to shared, 1 GiB", "two pools"),
+    ("to private, 1 GiB", "two pools"),
+    ("to shared, 2 MiB", "two pools"),
+    ("to private, 2 MiB", "two pools"),
+    ("to shared, 2 MiB, contents kept", "two pools"),
+    ("to private, 2 MiB, contents kept", "two pools"),
+    ("to shared, 2 MiB, after a page of it", "two pools"),
+    ("one page to shared, beside others, 1 GiB block, p50", "memfd_secret, fault + free"),
+    ("one page to private, beside others, 1 GiB block, p50", "memfd_secret, fault + free"),
+    ("one page to shared, alone in 2 MiB, 1 GiB block, p50", "memfd_secret, fault + free"),
+    ("one page to private, alone in 2 MiB, 1 GiB block, p50", "memfd_secret, fault + free"),
+    ("one page to shared, first in a 1 GiB block", "memfd_secret, fault + free"),
+    ("boot pattern, shares and joins", "two pools"),
+    ("4096 pages to shared in one call", "two pools"),
+    ("4096 pages to private in one call", "two pools"),
+    ("first touch, 1 GiB block", "hugetlbfs"),
+    ("whole file, shared, allocate and punch, 1 GiB blocks", "hugetlbfs"),
+    ("guest, each page for the first time, 1 GiB", "guest_memfd"),
+]
+
+
+def readme(path, results):
+    """Between the two marks, which are there already."""
+    begin, end = "<!-- bench -->\n", "<!-- /bench -->\n"
+    found = {(what, peer): (ours, theirs, wanted) for _, what, ours, peer, theirs, wanted
+             in comparisons(Figures(results, "icount"), True) if ours and theirs}
+    table = ["| | gmemfd | | peer | ratio | wanted |", "|---|--:|---|--:|--:|---|"]
+    for what, peer in HEADLINES:
+        if (what, peer) not in found:
+            continue
+        ours, theirs, wanted = found[what, peer]
+        ratio = theirs / ours
+        verdict = "" if not wanted else f"{wanted:.3g}" + (
+            "" if ratio >= wanted else ": **missed**")
+        ratio = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
+        table.append(f"| {what.replace(', p50', '')} | {plot.short(ours)} | {peer} | "
+                     f"{plot.short(theirs)} | {ratio} | {verdict} |")
+    with open(path) as f:
+        before, _, rest = f.read().partition(begin)
+    if not rest:
+        sys.exit(f"{path}: no place for the table")
+    with open(path, "w") as f:
+        f.write(before + begin + "\n".join(table) + "\n" + end + rest.partition(end)[2])
+
+
 # --- plots -------------------------------------------------------------------
 
 def draw(results, out):
@@ -355,6 +404,8 @@ def main(args):
         return record(args[1], args[2:])
     if args[0] == "--guard":
         return guard(args[1], args[2:])
+    if args[0] == "--readme":
+        return readme(args[1], load(f"{args[2]}/results.json"))
     out = args[0]
     os.makedirs(out, exist_ok=True)
     results = load(f"{out}/results.json")

@@ -778,8 +778,10 @@ static void memory_saved_by_hvo(void)
 void row_memory(void)
 {
 	memory_peak_gmem();
-	memory_peak_two_pool(REGION);
-	memory_peak_two_pool(GB);
+	if (round_for_slow()) {
+		memory_peak_two_pool(REGION);
+		memory_peak_two_pool(GB);
+	}
 	memory_of_states();
 	memory_saved_by_hvo();
 }
