@@ -89,6 +89,11 @@ def size_name(size):
     return str(size)
 
 
+def plain(ratio):
+    """Two digits, or all of a number that has more."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
 def comparisons(f, counted):
     """(row, what, gmemfd's figure, peer, peer's figure, ratio wanted)
 
@@ -110,14 +115,14 @@ def comparisons(f, counted):
             ours = f.get("b", "gmemfd, 1 GiB blocks", way, size)
             wanted = (20, 50) if size in (2 * MIB, GIB) else (None, None)
             for who in ("two pools", "two pools, hugetlb"):
-                yield ("b", f"{way}, {size_name(size)}", ours, who,
+                yield ("b", f"range {way}, {size_name(size)}", ours, who,
                        f.get("b", who, way, size), wanted[0])
-            yield ("b", f"{way}, {size_name(size)}, contents kept", ours, "two pools",
+            yield ("b", f"range {way}, {size_name(size)}, contents kept", ours, "two pools",
                    f.get("b", "two pools", f"{way}, contents kept", size), wanted[1])
 
     for when, size in (("first time", GIB), ("after a page of it", 2 * MIB)):
         for way in ("to shared", "to private"):
-            yield ("b", f"{way}, {size_name(size)}, {when}",
+            yield ("b", f"range {way}, {size_name(size)}, {when}",
                    f.get("b", "gmemfd, 1 GiB blocks", f"{way}, {when}", size), "two pools",
                    f.get("b", "two pools", way, size), 20)
 
@@ -215,10 +220,10 @@ def print_table(results, mode):
         verdict = ""
         if wanted:
             ok = theirs / ours >= wanted
-            verdict = f"{'met' if ok else 'MISSED'} ({wanted:.3g})"
+            verdict = f"{'met' if ok else 'MISSED'} ({plain(wanted)})"
             met, missed = met + ok, missed + (not ok)
         print(f"{row:<2} {what:<58} {plot.short(ours):>8}  {peer:<27} "
-              f"{plot.short(theirs):>8} {theirs / ours:>9.3g}  {verdict}")
+              f"{plot.short(theirs):>8} {plain(theirs / ours):>9}  {verdict}")
     for key, entry in sorted(f.all.items()):
         if key[0] == "i":
             print(f"i  {key[1]}: {key[2]}: {entry['median'] / KIB:.0f} KiB of "
@@ -246,13 +251,13 @@ def print_table(results, mode):
 # What the README has of the table.
 HEADLINES = [
     ("out of the direct map and back, 1 GiB", "memfd_secret"),
-    ("to shared, 1 GiB", "two pools"),
-    ("to private, 1 GiB", "two pools"),
-    ("to shared, 2 MiB", "two pools"),
-    ("to private, 2 MiB", "two pools"),
-    ("to shared, 2 MiB, contents kept", "two pools"),
-    ("to private, 2 MiB, contents kept", "two pools"),
-    ("to shared, 2 MiB, after a page of it", "two pools"),
+    ("range to shared, 1 GiB", "two pools"),
+    ("range to private, 1 GiB", "two pools"),
+    ("range to shared, 2 MiB", "two pools"),
+    ("range to private, 2 MiB", "two pools"),
+    ("range to shared, 2 MiB, contents kept", "two pools"),
+    ("range to private, 2 MiB, contents kept", "two pools"),
+    ("range to shared, 2 MiB, after a page of it", "two pools"),
     ("one page to shared, beside others, 1 GiB block, p50", "memfd_secret, fault + free"),
     ("one page to private, beside others, 1 GiB block, p50", "memfd_secret, fault + free"),
     ("one page to shared, alone in 2 MiB, 1 GiB block, p50", "memfd_secret, fault + free"),
@@ -278,11 +283,10 @@ def readme(path, results):
             continue
         ours, theirs, wanted = found[what, peer]
         ratio = theirs / ours
-        verdict = "" if not wanted else f"{wanted:.3g}" + (
+        verdict = "" if not wanted else plain(wanted) + (
             "" if ratio >= wanted else ": **missed**")
-        ratio = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
         table.append(f"| {what.replace(', p50', '')} | {plot.short(ours)} | {peer} | "
-                     f"{plot.short(theirs)} | {ratio} | {verdict} |")
+                     f"{plot.short(theirs)} | {plain(ratio)} | {verdict} |")
     with open(path) as f:
         before, _, rest = f.read().partition(begin)
     if not rest:
@@ -339,7 +343,7 @@ def draw(results, out):
             rows.append(("memfd_secret, fault + free", fault + free, ""))
         groups.append((f"One 4 KiB page {way}", rows))
     if all(rows for _, rows in groups):
-        plot.bars(f"{out}/page.svg", "Converting one page: median", "instructions", groups)
+        plot.bars(f"{out}/page.svg", "Converting one page: median", "instructions (logarithmic)", groups)
 
     groups = []
     for what, parts in (("First touch of a 1 GiB block", ["first touch"]),
@@ -357,7 +361,7 @@ def draw(results, out):
         groups.append((f"16 GiB guest boots: {what}", rows))
     groups = [group for group in groups if group[1]]
     if groups:
-        plot.bars(f"{out}/file.svg", "Whole files", "instructions", groups)
+        plot.bars(f"{out}/file.svg", "Whole files", "instructions (logarithmic)", groups)
 
 
 # --- the guard ---------------------------------------------------------------
