@@ -5,6 +5,7 @@
 #                 SERIES=7.2 or 6.12 for that kernel series
 #   make fuzz     random operations for SECONDS, or OPERATIONS of them, from SEED; see
 #                 tests/README.md
+#   make bench    measured against peers, an hour; see tests/README.md
 #   make kcsan    all that runs side by side, watched for data races
 #   make check-distro   packages in a booted Debian 13; make check-distro-full
 #   make module   the module for KDIR, by default the running kernel
@@ -24,7 +25,7 @@ CFLAGS ?= -O2 -g -Wall -Wextra
 GMEMFD_VERSION := $(shell cat VERSION)
 SOURCES = VERSION Kbuild $(wildcard gmemfd/*.[ch] gmemfd/uapi/*.h)
 
-.PHONY: module modules_install gmemctl gmemctl_install demo check fuzz kcsan clean
+.PHONY: module modules_install gmemctl gmemctl_install demo check fuzz bench kcsan clean
 .PHONY: check-distro check-distro-full kernel-deb deb install-source dkms-install dkms-remove
 
 # The sources are linked into where the objects go: Kbuild does not take the two
@@ -106,6 +107,10 @@ fuzz:
 		$(if $(OPERATIONS),--operations $(OPERATIONS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(THREAD),--thread $(THREAD))
+
+bench:
+	@scripts/bench --out bench
+	@python3 tests/bench/report.py --readme README.md bench
 
 kcsan:
 	@scripts/check --kcsan

@@ -82,7 +82,7 @@ void vcpu_create(struct vm *vm)
 	vm->nr_vcpus++;
 }
 
-static void load_image(char *host)
+void vm_load_image(char *host)
 {
 	uint64_t *pdpt = (uint64_t *)(host + GPA_PDPT);
 
@@ -115,7 +115,7 @@ void vm_create_apart(struct vm *vm, unsigned long type)
 	vm->host = mmap(NULL, vm->size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	EXPECT(vm->host != MAP_FAILED);
-	load_image(vm->host);
+	vm_load_image(vm->host);
 	region.userspace_addr = (uintptr_t)vm->host;
 	EXPECT_EQ(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region), 0);
 	vcpu_create(vm);
@@ -127,7 +127,7 @@ void vm_create(struct vm *vm, int gmem, size_t size, int nr_vcpus)
 
 	/* The image is put where the host can reach it, which it then cannot. */
 	EXPECT_EQ(gmem_convert(gmem, 0, 2 * MB, false), 0);
-	load_image(vm->host);
+	vm_load_image(vm->host);
 	EXPECT_EQ(gmem_convert(gmem, 0, 2 * MB, true), 0);
 
 	while (vm->nr_vcpus < nr_vcpus)

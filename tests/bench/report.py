@@ -1,0 +1,431 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""What came of the benchmarks.
+
+  report.py DIR KEY=VALUE... MODE=FILE...   add what FILEs have to DIR/results.json,
+                                            print the table, draw the plots
+  report.py --readme README DIR             put the table's main lines into README
+  report.py --record BASELINE FILE...       write down medians, to guard them
+  report.py --guard BASELINE FILE...        compare; status 1 if one is 5% off
+
+A FILE is the output of tests/bench/bench.c.  KEY=VALUE says what it was made with.
+"""
+import json
+import os
+import statistics
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+import plot  # noqa: E402
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+GUARD_PERCENT = 5
+
+
+def read(path):
+    """{(row, who, what, size): [a value each round]}"""
+    values = {}
+    for line in open(path):
+        fields = line.rstrip("\n").split("\t")
+        if len(fields) == 6:
+            row, _, who, what, size, value = fields
+            values.setdefault((row, who, what, int(size)), []).append(int(value))
+    if not values:
+        sys.exit(f"{path}: no figures in it")
+    return values
+
+
+# --- results.json ------------------------------------------------------------
+
+def load(path):
+    try:
+        with open(path) as f:
+            return json.load(f)
+    except FileNotFoundError:
+        return {"made_with": {}, "modes": {}}
+
+
+def merge(results, mode, values):
+    """A row that was run again replaces what there was of it."""
+    rows = {key[0] for key in values}
+    kept = [e for e in results["modes"].get(mode, []) if e["row"] not in rows]
+    new = [{"row": row, "who": who, "what": what, "size": size, "rounds": len(v),
+            "median": round(statistics.median(v)), "min": min(v), "max": max(v)}
+           for (row, who, what, size), v in values.items()]
+    results["modes"][mode] = sorted(kept + new, key=lambda e: e["row"])
+
+
+def save(results, path):
+    """One figure a line."""
+    with open(path, "w") as f:
+        f.write('{"made_with": ' + json.dumps(results["made_with"]) + ',\n"modes": {\n')
+        f.write(",\n".join(
+            f"{json.dumps(mode)}: [\n" + ",\n".join(json.dumps(e) for e in entries) + "\n]"
+            for mode, entries in sorted(results["modes"].items())))
+        f.write("\n}}\n")
+
+
+class Figures:
+    def __init__(self, results, mode):
+        self.all = {(e["row"], e["who"], e["what"], e["size"]): e
+                    for e in results["modes"].get(mode, [])}
+
+    def get(self, row, who, what, size, which="median"):
+        entry = self.all.get((row, who, what, size))
+        return entry and entry[which]
+
+    def points(self, row, who, what, least=0):
+        return [(key[3], e["median"]) for key, e in self.all.items()
+                if key[:3] == (row, who, what) and e["median"] > 0 and key[3] >= least]
+
+
+# --- the table ---------------------------------------------------------------
+
+def size_name(size):
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size >= unit:
+            return f"{size // unit} {name}"
+    return str(size)
+
+
+def plain(ratio):
+    """Two digits, or all of a number that has more."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
+def comparisons(f, counted):
+    """(row, what, gmemfd's figure, peer, peer's figure, ratio wanted)
+
+    The ratio is the peer's figure by gmemfd's; None: no target.  Rows that lack
+    a figure are left out by the caller.
+    """
+    def secret(size):
+        return f.get("a", "memfd_secret", "out and back", size)
+
+    for size in (4 * KIB, 2 * MIB, 64 * MIB, GIB):
+        yield ("a", f"out of the direct map and back, {size_name(size)}",
+               f.get("a", "gmemfd", "out and back", size), "memfd_secret", secret(size),
+               1000 if size == GIB else None)
+    yield ("a", "the same, zeroed before and after, 1 GiB",
+           f.get("a", "gmemfd", "with zeroing twice", GIB), "memfd_secret", secret(GIB), None)
+
+    for size in (4 * KIB, 64 * KIB, 2 * MIB, 64 * MIB, GIB):
+        for way in ("to shared", "to private"):
+            ours = f.get("b", "gmemfd, 1 GiB blocks", way, size)
+            wanted = (20, 50) if size in (2 * MIB, GIB) else (None, None)
+            for who in ("two pools", "two pools, hugetlb"):
+                yield ("b", f"range {way}, {size_name(size)}", ours, who,
+                       f.get("b", who, way, size), wanted[0])
+            yield ("b", f"range {way}, {size_name(size)}, contents kept", ours, "two pools",
+                   f.get("b", "two pools", f"{way}, contents kept", size), wanted[1])
+
+    for when, size in (("first time", GIB), ("after a page of it", 2 * MIB)):
+        for way in ("to shared", "to private"):
+            yield ("b", f"range {way}, {size_name(size)}, {when}",
+                   f.get("b", "gmemfd, 1 GiB blocks", f"{way}, {when}", size), "two pools",
+                   f.get("b", "two pools", way, size), 20)
+
+    def secret_page(point):
+        fault = f.get("c", "memfd_secret", f"fault, {point}", 4 * KIB)
+        free = f.get("c", "memfd_secret", "free", 4 * KIB)
+        return fault and free and fault + free
+
+    for block in (2 * MIB, GIB):
+        name = size_name(block)
+        for way in ("to shared", "to private"):
+            yield ("c", f"one page {way}, first in a {name} block",
+                   f.get("c", "gmemfd", f"{way}, first in block", block),
+                   "memfd_secret, fault + free", secret_page("p50"), 1)
+            for case in ("alone in block", "alone in 2 MiB", "beside others"):
+                for point in ("p50", "p99", "max"):
+                    yield ("c", f"one page {way}, {case}, {name} block, {point}",
+                           f.get("c", "gmemfd", f"{way}, {case}, {point}", block),
+                           "memfd_secret, fault + free", secret_page(point), 1)
+    for way in ("to shared", "to private"):
+        for case in ("alone in 2 MiB", "beside others"):
+            yield ("c", f"one page {way}, {case}, 1 GiB block",
+                   f.get("c", "gmemfd", f"{way}, {case}, p50", GIB), "in a 2 MiB block",
+                   f.get("c", "gmemfd", f"{way}, {case}, p50", 2 * MIB), 1 / 1.2)
+        for size in (16 * GIB, 64 * GIB):
+            what = f"{way}, alone in 2 MiB, p50"
+            yield ("c", f"one page {way}, file of {size_name(size)}",
+                   f.get("c-files", "gmemfd", what, size), "file of 1 GiB",
+                   f.get("c-files", "gmemfd", what, GIB), 1 / 1.03)
+
+    for key in sorted(k for k in f.all if k[0] == "d" and k[1] == "gmemfd"):
+        if "KiB" not in key[2]:
+            yield ("d", f"boot pattern, {key[2]}", f.get(*key), "two pools",
+                   f.get("d", "two pools", *key[2:]), None)
+
+    for count in (16, 256, 4096, 65536):
+        for way in ("to shared", "to private"):
+            ours = f.get("e", "gmemfd, one call", way, count)
+            yield ("e", f"{count} pages {way} in one call", ours, "in as many calls",
+                   f.get("e", "gmemfd, a call each", way, count), None)
+            yield ("e", f"{count} pages {way} in one call", ours, "two pools",
+                   f.get("e", "two pools", way, count), None)
+
+    if not counted:
+        one = f.get("f", "gmemfd", "converting, one thread", 4096)
+        two = f.get("f", "gmemfd", "converting, two threads, each", 4096)
+        yield ("f", "two threads converting, a step of both", two and two / 2, "one thread",
+               one, 1.8)
+        for who, other in (("faulting", "converting"), ("converting", "faulting")):
+            yield ("f", f"{who} beside {other}",
+                   f.get("f", "gmemfd", f"{who} beside {other}", 4096), f"{who}, alone",
+                   f.get("f", "gmemfd", f"{who}, alone", 4096), 1 / 1.1)
+
+    def whole(who, size):
+        parts = [f.get("g", who, what, size) for what in ("allocate", "punch")]
+        return None if None in parts else sum(parts)
+
+    for size in (2 * MIB, GIB):
+        name = size_name(size)
+        for peer in ("hugetlbfs", "tmpfs"):
+            yield ("g", f"first touch, {name} block",
+                   f.get("g", "gmemfd, shared", "first touch", size), peer,
+                   f.get("g", peer, "first touch", size),
+                   50 if peer == "hugetlbfs" and size == GIB else None)
+            for kind in ("shared", "private"):
+                yield ("g", f"whole file, {kind}, allocate and punch, {name} blocks",
+                       whole(f"gmemfd, {kind}", size), peer, whole(peer, size),
+                       1 / 1.1 if peer == "hugetlbfs" and kind == "shared" else None)
+
+    for what in ("each page for the first time", "nested page faults of that",
+                 "each page again", "random pages"):
+        for block in ("1 GiB", "2 MiB"):
+            ours = f.get("h", f"gmemfd, {block}", what, 256 * MIB)
+            for peer in ("guest_memfd", f"hugetlbfs, {block}"):
+                yield ("h", f"guest, {what}, {block}", ours, peer,
+                       f.get("h", peer, what, 256 * MIB), None)
+
+
+def others(results):
+    """Row j: (what, without the shim, with it)"""
+    without, shim = Figures(results, "icount, no shim"), Figures(results, "icount")
+    for key in sorted(k for k in without.all if k[0] == "j"):
+        if shim.get(*key):
+            yield key[2], without.get(*key), shim.get(*key)
+
+
+def print_table(results, mode):
+    f = Figures(results, mode)
+    unit = "instructions" if mode.startswith("icount") else "ns"
+    print(f"\n{mode}: medians, {unit}; ratio: how much more the peer takes\n")
+    missed = met = 0
+    for row, what, ours, peer, theirs, wanted in comparisons(f, mode.startswith("icount")):
+        if not ours or not theirs:
+            continue
+        verdict = ""
+        if wanted:
+            ok = theirs / ours >= wanted
+            verdict = f"{'met' if ok else 'MISSED'} ({plain(wanted)})"
+            met, missed = met + ok, missed + (not ok)
+        print(f"{row:<2} {what:<58} {plot.short(ours):>8}  {peer:<27} "
+              f"{plot.short(theirs):>8} {plain(theirs / ours):>9}  {verdict}")
+    for key, entry in sorted(f.all.items()):
+        if key[0] == "i":
+            print(f"i  {key[1]}: {key[2]}: {entry['median'] / KIB:.0f} KiB of "
+                  f"{size_name(key[3])} ({100 * entry['median'] / key[3]:.3f}%)")
+        if key[0] == "d" and "KiB" in key[2]:
+            print(f"d  {key[1]}: {key[2]}: {entry['median']}")
+    if mode == "icount":
+        for what, without, shim in others(results):
+            percent = 100 * (shim / without - 1)
+            ok = percent <= 0.3
+            met, missed = met + ok, missed + (not ok)
+            print(f"j  {what:<58} {plot.short(shim):>8}  {'without the shim':<27} "
+                  f"{plot.short(without):>8} {percent:>+8.3f}%  "
+                  f"{'met' if ok else 'MISSED'} (+0.3%)")
+    print(f"{met} targets met, {missed} missed")
+    spread = [(100 * (e["max"] - e["min"]) / e["median"], key) for key, e in f.all.items()
+              if e["rounds"] > 1 and e["median"] and key[0] != "i"]
+    if spread:
+        spread.sort()
+        print(f"spread of the rounds, (max - min) / median: half of the figures within "
+              f"{spread[len(spread) // 2][0]:.2g}%, nine in ten within "
+              f"{spread[len(spread) * 9 // 10][0]:.2g}%")
+
+
+# What the README has of the table.
+HEADLINES = [
+    ("out of the direct map and back, 1 GiB", "memfd_secret"),
+    ("range to shared, 1 GiB", "two pools"),
+    ("range to private, 1 GiB", "two pools"),
+    ("range to shared, 2 MiB", "two pools"),
+    ("range to private, 2 MiB", "two pools"),
+    ("range to shared, 2 MiB, contents kept", "two pools"),
+    ("range to private, 2 MiB, contents kept", "two pools"),
+    ("range to shared, 2 MiB, after a page of it", "two pools"),
+    ("one page to shared, beside others, 1 GiB block, p50", "memfd_secret, fault + free"),
+    ("one page to private, beside others, 1 GiB block, p50", "memfd_secret, fault + free"),
+    ("one page to shared, alone in 2 MiB, 1 GiB block, p50", "memfd_secret, fault + free"),
+    ("one page to private, alone in 2 MiB, 1 GiB block, p50", "memfd_secret, fault + free"),
+    ("one page to shared, first in a 1 GiB block", "memfd_secret, fault + free"),
+    ("boot pattern, shares and joins", "two pools"),
+    ("4096 pages to shared in one call", "two pools"),
+    ("4096 pages to private in one call", "two pools"),
+    ("first touch, 1 GiB block", "hugetlbfs"),
+    ("whole file, shared, allocate and punch, 1 GiB blocks", "hugetlbfs"),
+    ("guest, each page for the first time, 1 GiB", "guest_memfd"),
+]
+
+
+def readme(path, results):
+    """Between the two marks, which are there already."""
+    begin, end = "<!-- bench -->\n", "<!-- /bench -->\n"
+    found = {(what, peer): (ours, theirs, wanted) for _, what, ours, peer, theirs, wanted
+             in comparisons(Figures(results, "icount"), True) if ours and theirs}
+    table = ["| | gmemfd | | peer | ratio | wanted |", "|---|--:|---|--:|--:|---|"]
+    for what, peer in HEADLINES:
+        if (what, peer) not in found:
+            continue
+        ours, theirs, wanted = found[what, peer]
+        ratio = theirs / ours
+        verdict = "" if not wanted else plain(wanted) + (
+            "" if ratio >= wanted else ": **missed**")
+        table.append(f"| {what.replace(', p50', '')} | {plot.short(ours)} | {peer} | "
+                     f"{plot.short(theirs)} | {plain(ratio)} | {verdict} |")
+    with open(path) as f:
+        before, _, rest = f.read().partition(begin)
+    if not rest:
+        sys.exit(f"{path}: no place for the table")
+    with open(path, "w") as f:
+        f.write(before + begin + "\n".join(table) + "\n" + end + rest.partition(end)[2])
+
+
+# --- plots -------------------------------------------------------------------
+
+def draw(results, out):
+    f = Figures(results, "icount")
+    series = [
+        ("gmemfd, to shared", f.points("b", "gmemfd, 1 GiB blocks", "to shared")),
+        ("gmemfd, to private", f.points("b", "gmemfd, 1 GiB blocks", "to private")),
+        ("two pools, to shared", f.points("b", "two pools", "to shared")),
+        ("two pools, to private", f.points("b", "two pools", "to private")),
+        ("two pools, hugetlb, to shared", f.points("b", "two pools, hugetlb", "to shared")),
+        ("memfd_secret, fault and free", f.points("a", "memfd_secret", "out and back")),
+    ]
+    if any(points for _, points in series):
+        plot.lines(f"{out}/convert.svg", "Converting a range of a 1 GiB block",
+                   "size of the range", "instructions", series, size_name)
+
+    series = [(f"{who}, {way}", f.points("e", who, way))
+              for who in ("gmemfd, one call", "gmemfd, a call each", "two pools")
+              for way in ("to shared", "to private")]
+    if any(points for _, points in series):
+        plot.lines(f"{out}/ranges.svg", "Converting scattered 4 KiB pages",
+                   "number of pages", "instructions", series, lambda x: f"{x:,}")
+
+    groups = []
+    for way in ("to shared", "to private"):
+        rows = []
+        for block in (2 * MIB, GIB):
+            for case in ("first in block", "alone in block", "alone in 2 MiB",
+                         "beside others"):
+                what = f"{way}, {case}"
+                typical = f.get("c", "gmemfd", what + ", p50", block)
+                worst = f.get("c", "gmemfd", what + ", max", block)
+                once = f.get("c", "gmemfd", what, block)
+                name = f"gmemfd, {size_name(block)}, {case}"
+                if typical:
+                    rows.append((name, typical,
+                                 f"{plot.short(typical)}, max {plot.short(worst)}"))
+                elif once:
+                    rows.append((name, once, ""))
+        typical = f.get("c", "two pools", f"{way}, any page, p50", 4 * KIB)
+        if typical:
+            rows.append(("two pools", typical, ""))
+        fault, free = (f.get("c", "memfd_secret", what, 4 * KIB)
+                       for what in ("fault, p50", "free"))
+        if fault and free:
+            rows.append(("memfd_secret, fault + free", fault + free, ""))
+        groups.append((f"One 4 KiB page {way}", rows))
+    if all(rows for _, rows in groups):
+        plot.bars(f"{out}/page.svg", "Converting one page: median", "instructions (logarithmic)", groups)
+
+    groups = []
+    for what, parts in (("First touch of a 1 GiB block", ["first touch"]),
+                        ("1 GiB file: allocate and punch", ["allocate", "punch"])):
+        rows = []
+        for who in ("gmemfd, shared", "gmemfd, private", "hugetlbfs", "tmpfs"):
+            values = [f.get("g", who, part, GIB) for part in parts]
+            if None not in values:
+                rows.append((who, sum(values), ""))
+        groups.append((what, rows))
+    for what in ("shares", "shares and joins"):
+        rows = []
+        for who in ("gmemfd", "two pools"):
+            rows += [(who, v, "") for _, v in f.points("d", who, what)]
+        groups.append((f"16 GiB guest boots: {what}", rows))
+    groups = [group for group in groups if group[1]]
+    if groups:
+        plot.bars(f"{out}/file.svg", "Whole files", "instructions (logarithmic)", groups)
+
+
+# --- the guard ---------------------------------------------------------------
+
+def guarded(files):
+    medians = {}
+    for path in files:
+        for (row, who, what, size), v in read(path).items():
+            # The worst of many is the timer's doing as often as not.
+            if not what.endswith((", max", ", p99")):
+                medians["\t".join((row, who, what, str(size)))] = round(statistics.median(v))
+    return medians
+
+
+def record(baseline, files):
+    with open(baseline, "w") as f:
+        for key, value in guarded(files).items():
+            f.write(f"{key}\t{value}\n")
+
+
+def guard(baseline, files):
+    medians, off, worst = guarded(files), 0, 0
+    lines = [line.rstrip("\n").rpartition("\t") for line in open(baseline)]
+    for key, _, before in lines:
+        value = medians.pop(key, None)
+        percent = None if value is None else 100 * (value / int(before) - 1)
+        if percent is None:
+            print(f"gone: {key}")
+            off += 1
+        elif abs(percent) > GUARD_PERCENT:
+            print(f"{percent:+.1f}%: {key}: {before} in the baseline, now {value}")
+            off += 1
+        if percent is not None:
+            worst = max(worst, abs(percent))
+    for key in medians:
+        print(f"not in the baseline: {key}")
+        off += 1
+    print(f"{len(lines)} instruction counts, {off} off; the furthest {worst:.1f}%")
+    return 1 if off else 0
+
+
+def main(args):
+    if args[0] == "--record":
+        return record(args[1], args[2:])
+    if args[0] == "--guard":
+        return guard(args[1], args[2:])
+    if args[0] == "--readme":
+        return readme(args[1], load(f"{args[2]}/results.json"))
+    out = args[0]
+    os.makedirs(out, exist_ok=True)
+    results = load(f"{out}/results.json")
+    for arg in args[1:]:
+        key, _, value = arg.partition("=")
+        if os.path.exists(value):
+            merge(results, key, read(value))
+        else:
+            results["made_with"][key] = value
+    save(results, f"{out}/results.json")
+    draw(results, out)
+    for mode in sorted(results["modes"]):
+        if mode != "icount, no shim":
+            print_table(results, mode)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
