@@ -25,7 +25,7 @@ int gmem_state_reserve(struct gmem_state *state, unsigned long nr,
 	if (state->map || hi - lo == nr ||
 	    state->kind == (private ? GMEM_ALL_PRIVATE : GMEM_ALL_SHARED))
 		return 0;
-	state->map = kvcalloc(BITS_TO_LONGS(nr), sizeof(long), GMEM_GFP);
+	state->map = kvmalloc_array(BITS_TO_LONGS(nr), sizeof(long), GMEM_GFP);
 	return state->map ? 0 : -ENOMEM;
 }
 
@@ -42,23 +42,35 @@ void gmem_state_set(struct gmem_state *state, unsigned long nr,
 {
 	enum gmem_state_kind uniform = private ? GMEM_ALL_PRIVATE :
 						 GMEM_ALL_SHARED;
+	unsigned long changed = 0, i, end;
 
 	if (hi - lo == nr)
 		state->kind = uniform;
 	if (state->kind == uniform)
 		return;
 
-	if (state->kind == GMEM_ALL_PRIVATE)
-		bitmap_fill(state->map, nr);
-	else if (state->kind == GMEM_ALL_SHARED)
-		bitmap_zero(state->map, nr);
-	state->kind = GMEM_MIXED;
-	if (private)
+	if (state->kind != GMEM_MIXED) {
+		state->nr_private = gmem_state_nr_private(state, nr);
+		if (state->nr_private)
+			bitmap_fill(state->map, nr);
+		else
+			bitmap_zero(state->map, nr);
+		state->kind = GMEM_MIXED;
+	}
+	/* Counted, so that nobody has to look at the whole block. */
+	for (i = lo; i < hi; i = end) {
+		end = gmem_state_run(state, i, hi);
+		if (gmem_state_private(state, i) != private)
+			changed += end - i;
+	}
+	if (private) {
 		bitmap_set(state->map, lo, hi - lo);
-	else
+		state->nr_private += changed;
+	} else {
 		bitmap_clear(state->map, lo, hi - lo);
-
-	if (private ? bitmap_full(state->map, nr) : bitmap_empty(state->map, nr))
+		state->nr_private -= changed;
+	}
+	if (state->nr_private == (private ? nr : 0))
 		state->kind = uniform;
 }
 
@@ -134,7 +146,7 @@ unsigned long gmem_state_nr_private(const struct gmem_state *state,
 				    unsigned long nr)
 {
 	if (state->kind == GMEM_MIXED)
-		return bitmap_weight(state->map, nr);
+		return state->nr_private;
 	return state->kind == GMEM_ALL_PRIVATE ? nr : 0;
 }
 

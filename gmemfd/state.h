@@ -30,11 +30,13 @@ enum gmem_state_kind {
 /**
  * struct gmem_state - state of a block's pages
  * @kind: which of them are private
- * @map: a bit per page, set for private; meaningful only for GMEM_MIXED,
- *	otherwise NULL or set aside by gmem_state_reserve()
+ * @nr_private: how many; meaningful only for GMEM_MIXED, as is
+ * @map: a bit per page, set for private; otherwise NULL or set aside by
+ *	gmem_state_reserve()
  */
 struct gmem_state {
 	enum gmem_state_kind kind;
+	unsigned int nr_private;
 	unsigned long *map;
 };
 
