@@ -154,8 +154,9 @@ struct folio *gmem_next_shared_folio(const struct gmem_block *block,
  * @tries: how often to look again, 50 us apart: transient references (a fast
  *	GUP that backs off, a batch of a munmap in progress) pass soon
  *
- * A fault that has returned the folio but not mapped it yet holds the folio
- * lock, so that after the lock has been had nothing can map it any more.
+ * Mappings and faults have references.  A fault that has returned the folio but
+ * not mapped it yet holds the folio lock, so that after the lock has been had
+ * nothing can map it any more.
  *
  * Return: true if it is unmapped and frozen now, false if somebody holds a
  * reference.
@@ -166,6 +167,8 @@ bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
 	unsigned long i = &folio->page - block->memory->loan.page;
 	bool frozen;
 
+	if (folio_ref_freeze(folio, 1))
+		return true;
 	folio_lock(folio);
 	for (;;) {
 		if (folio_mapped(folio))
@@ -200,46 +203,74 @@ unsigned int gmem_folio_order(const struct gmem_inode *gi,
 }
 
 static void gmem_share_folio(struct gmem_inode *gi, struct gmem_block *block,
-			     unsigned long i)
+			     struct folio *folio)
 {
-	struct folio *folio = page_folio(block->memory->loan.page + i);
-
 	folio->mapping = gi->inode->i_mapping;
-	folio->index = gmem_pgoff(gi, block, i);
+	folio->index = gmem_pgoff(gi, block, &folio->page - block->memory->loan.page);
 	folio_ref_unfreeze(folio, 1);
 }
 
-/* The region has become all shared: if nobody holds a page of it, join it. */
-static void gmem_join_shared(struct gmem_inode *gi, struct gmem_block *block,
+/*
+ * The region has become all shared: join it if nobody holds a page of it.  Pages
+ * that were private until now are frozen, and have no mapping yet.
+ */
+static bool gmem_join_shared(struct gmem_inode *gi, struct gmem_block *block,
 			     unsigned long start)
 {
 	unsigned long end = start + GMEM_REGION_PAGES, i;
 	struct page *page = block->memory->loan.page;
+	struct folio *folio;
 
 	gmem_unmap(gi, block, start, end);
 	for (i = start; i < end; i++) {
-		if (!gmem_folio_freeze(gi, block, page_folio(page + i), 0))
+		folio = page_folio(page + i);
+		if (folio->mapping && !gmem_folio_freeze(gi, block, folio, 0))
 			break;
 	}
-	if (i < end) {
-		while (i-- > start)
-			folio_ref_unfreeze(page_folio(page + i), 1);
-		return;
+	if (i == end) {
+		folio = gmem_folio_join(page + start, GMEM_REGION_ORDER);
+		gmem_share_folio(gi, block, folio);
+		return true;
 	}
-	gmem_folio_join(page + start, GMEM_REGION_ORDER);
-	clear_bit(start >> GMEM_REGION_ORDER, block->memory->split);
-	gmem_share_folio(gi, block, start);
+	while (i-- > start) {
+		folio = page_folio(page + i);
+		if (folio->mapping)
+			folio_ref_unfreeze(folio, 1);
+	}
+	return false;
+}
+
+/* Have small folios follow the state.  Just @cut, those of private pages do. */
+static void gmem_shape_pages(struct gmem_inode *gi, struct gmem_block *block,
+			     unsigned long lo, unsigned long hi, bool cut)
+{
+	struct page *page = block->memory->loan.page;
+	unsigned long i, end;
+
+	for (; lo < hi; lo = end) {
+		bool private = gmem_state_private(&block->state, lo);
+
+		end = gmem_state_run(&block->state, lo, hi);
+		if (private && cut)
+			continue;
+		for (i = lo; i < end; i++) {
+			struct folio *folio = page_folio(page + i);
+
+			if (private)
+				folio->mapping = NULL;
+			else if (!folio->mapping)
+				gmem_share_folio(gi, block, folio);
+		}
+	}
 }
 
 static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
 			      unsigned long lo, unsigned long hi)
 {
-	unsigned long start = round_down(lo, GMEM_REGION_PAGES), i;
-	unsigned long end = start + GMEM_REGION_PAGES;
+	unsigned long start = round_down(lo, GMEM_REGION_PAGES);
 	unsigned long region = start >> GMEM_REGION_ORDER;
 	struct gmem_memory *memory = block->memory;
-	struct page *page = memory->loan.page;
-	struct folio *folio = page_folio(page + start);
+	struct folio *folio = page_folio(memory->loan.page + start);
 	bool large = gmem_folio_order(gi, block, start);
 	bool private = gmem_state_private(&block->state, start);
 
@@ -249,30 +280,20 @@ static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
 			if (private)
 				folio->mapping = NULL;
 			else if (!folio->mapping)
-				gmem_share_folio(gi, block, start);
+				gmem_share_folio(gi, block, folio);
 			return;
 		}
-		folio->mapping = NULL;
 		gmem_folio_split(folio, 0);
 		set_bit(region, memory->split);
-		lo = start;
-		hi = end;
-	}
-
-	for (i = lo; i < hi; i++) {
-		if (gmem_state_private(&block->state, i))
-			page_folio(page + i)->mapping = NULL;
-		else if (!page_folio(page + i)->mapping)
-			gmem_share_folio(gi, block, i);
-	}
-	if (!large)
+		gmem_shape_pages(gi, block, start, start + GMEM_REGION_PAGES, true);
 		return;
-	if (private) {
-		gmem_folio_join(page + start, GMEM_REGION_ORDER);
-		clear_bit(region, memory->split);
-	} else {
-		gmem_join_shared(gi, block, start);
 	}
+	if (large && private)
+		gmem_folio_join(memory->loan.page + start, GMEM_REGION_ORDER);
+	if (large && (private || gmem_join_shared(gi, block, start)))
+		clear_bit(region, memory->split);
+	else
+		gmem_shape_pages(gi, block, lo, hi, false);
 }
 
 /**
@@ -394,7 +415,8 @@ static void gmem_clear_pages(struct page *page, unsigned long nr)
 	for (; nr; nr--, page++) {
 		if (!PageHWPoison(page))
 			clear_highpage(page);
-		cond_resched();
+		if (!(nr % GMEM_REGION_PAGES))
+			cond_resched();
 	}
 }
 
