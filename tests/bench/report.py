@@ -5,8 +5,9 @@
   report.py DIR KEY=VALUE... MODE=FILE...   add what FILEs have to DIR/results.json,
                                             print the table, draw the plots
   report.py --readme README DIR             put the table's main lines into README
-  report.py --record BASELINE FILE...       write down medians, to guard them
-  report.py --guard BASELINE FILE...        compare; status 1 if one is 5% off
+  report.py --record BASELINE KEY=VALUE... FILE...   write down the least, to guard it
+  report.py --guard BASELINE KEY=VALUE... FILE...    compare; status 1 if one is 5% off,
+                                  77 if the baseline was made with something else
 
 A FILE is the output of tests/bench/bench.c.  KEY=VALUE says what it was made with.
 """
@@ -366,27 +367,40 @@ def draw(results, out):
 
 # --- the guard ---------------------------------------------------------------
 
-def guarded(files):
-    medians = {}
-    for path in files:
-        for (row, who, what, size), v in read(path).items():
+def guarded(args):
+    """What it was made with, a line each; {row, who, what and size: the least}"""
+    made_with, least = [], {}
+    for arg in args:
+        if not os.path.exists(arg):
+            made_with.append(f"# {arg.replace('=', ': ', 1)}")
+            continue
+        for (row, who, what, size), v in read(arg).items():
             # The worst of many is the timer's doing as often as not.
             if not what.endswith((", max", ", p99")):
-                medians["\t".join((row, who, what, str(size)))] = round(statistics.median(v))
-    return medians
+                least["\t".join((row, who, what, str(size)))] = min(v)
+    return made_with, least
 
 
-def record(baseline, files):
+def record(baseline, args):
+    made_with, least = guarded(args)
     with open(baseline, "w") as f:
-        for key, value in guarded(files).items():
+        for line in made_with:
+            f.write(f"{line}\n")
+        for key, value in least.items():
             f.write(f"{key}\t{value}\n")
 
 
-def guard(baseline, files):
-    medians, off, worst = guarded(files), 0, 0
-    lines = [line.rstrip("\n").rpartition("\t") for line in open(baseline)]
+def guard(baseline, args):
+    made_with, least = guarded(args)
+    lines = open(baseline).read().splitlines()
+    recorded_with = [line for line in lines if line.startswith("#")]
+    if recorded_with != made_with:
+        print("the baseline is of", ", ".join(line[2:] for line in recorded_with))
+        return 77
+    off, worst = 0, 0
+    lines = [line.rpartition("\t") for line in lines if not line.startswith("#")]
     for key, _, before in lines:
-        value = medians.pop(key, None)
+        value = least.pop(key, None)
         percent = None if value is None else 100 * (value / int(before) - 1)
         if percent is None:
             print(f"gone: {key}")
@@ -396,7 +410,7 @@ def guard(baseline, files):
             off += 1
         if percent is not None:
             worst = max(worst, abs(percent))
-    for key in medians:
+    for key in least:
         print(f"not in the baseline: {key}")
         off += 1
     print(f"{len(lines)} instruction counts, {off} off; the furthest {worst:.1f}%")
