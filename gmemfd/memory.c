@@ -154,9 +154,9 @@ struct folio *gmem_next_shared_folio(const struct gmem_block *block,
  * @tries: how often to look again, 50 us apart: transient references (a fast
  *	GUP that backs off, a batch of a munmap in progress) pass soon
  *
- * Mappings and faults have references.  A fault that has returned the folio but
- * not mapped it yet holds the folio lock, so that after the lock has been had
- * nothing can map it any more.
+ * A fault that has returned the folio holds the folio lock until it is done with
+ * it; the reference goes to the mapping before.  So that after the lock has been
+ * had, or found free, nothing can map it any more.
  *
  * Return: true if it is unmapped and frozen now, false if somebody holds a
  * reference.
@@ -167,7 +167,8 @@ bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
 	unsigned long i = &folio->page - block->memory->loan.page;
 	bool frozen;
 
-	if (folio_ref_freeze(folio, 1))
+	/* With the block locked nobody locks it any more who has no reference. */
+	if (!folio_test_locked(folio) && folio_ref_freeze(folio, 1))
 		return true;
 	folio_lock(folio);
 	for (;;) {
