@@ -95,7 +95,24 @@ static int gmem_lock_ranges(struct gmem_inode *gi,
 	return 0;
 }
 
-/* All that may fail, and needs no undoing. */
+/* The bitmaps, for which memory is better found with no block locked. */
+static int gmem_reserve(struct gmem_inode *gi,
+			const struct gmemfd_convert_range *ranges, unsigned int nr)
+{
+	struct gmem_walk walk;
+	int err;
+
+	for_each_converted(walk, gi, ranges, nr) {
+		if (walk.span.hi - walk.span.lo == gmem_block_pages(gi))
+			continue;
+		err = gmem_state_reserve(&walk.span.block->state, gmem_block_pages(gi));
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* All else that may fail, and needs no undoing. */
 static int gmem_prepare(struct gmem_inode *gi,
 			const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
@@ -103,12 +120,9 @@ static int gmem_prepare(struct gmem_inode *gi,
 	int err;
 
 	for_each_converted(walk, gi, ranges, nr) {
-		struct gmem_span *span = &walk.span;
-
-		err = gmem_state_reserve(&span->block->state, gmem_block_pages(gi),
-					 span->lo, span->hi, walk.private);
-		if (!err && !walk.private && span->block->memory)
-			err = gmem_memory_break(span->block->memory);
+		if (walk.private || !walk.span.block->memory)
+			continue;
+		err = gmem_memory_break(walk.span.block->memory);
 		if (err)
 			return err;
 	}
@@ -293,7 +307,6 @@ static int gmem_try_convert(struct gmem_inode *gi,
 			    const struct gmemfd_convert_range *ranges,
 			    unsigned int nr, pgoff_t *busy)
 {
-	struct gmem_walk walk;
 	int err;
 
 	err = gmem_lock_ranges(gi, ranges, nr);
@@ -313,8 +326,6 @@ static int gmem_try_convert(struct gmem_inode *gi,
 	}
 	gmem_finish(gi, ranges, nr);
 out:
-	for_each_converted(walk, gi, ranges, nr)
-		gmem_state_trim(&walk.span.block->state);
 	gmem_unlock_ranges(gi, ranges, nr, gi->blocks + gi->nr_blocks);
 	return err;
 }
@@ -382,6 +393,9 @@ int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *range
 {
 	int err;
 
+	err = gmem_reserve(gi, ranges, nr);
+	if (err)
+		return err;
 	do {
 		err = gmem_try_convert(gi, ranges, nr, busy);
 		if (err != -EAGAIN || !deadline)

@@ -746,7 +746,7 @@ static void gmem_free(struct gmem_inode *gi)
 		if (block->memory)
 			gmem_memory_release(gi, block);
 		kvfree(block->punched);
-		kvfree(block->state.map);
+		gmem_state_free(&block->state);
 		cond_resched();
 	}
 	mpol_free_shared_policy(&gi->policy);

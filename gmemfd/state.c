@@ -8,30 +8,29 @@
 #include "state.h"
 
 /**
- * gmem_state_reserve - get the memory that gmem_state_set() may need
- * @state: of a block
+ * gmem_state_reserve - get the memory that gmem_state_set() needs for part of a block
+ * @state: of a block, whose lock the caller does not have to hold
  * @nr: pages in the block
- * @lo: first page of the range to be set
- * @hi: first page behind it
- * @private: to what
- *
- * Changes nothing; gmem_state_trim() gives the memory back.
  *
  * Return: 0 or -ENOMEM.
  */
-int gmem_state_reserve(struct gmem_state *state, unsigned long nr,
-		       unsigned long lo, unsigned long hi, bool private)
+int gmem_state_reserve(struct gmem_state *state, unsigned long nr)
 {
-	if (state->map || hi - lo == nr ||
-	    state->kind == (private ? GMEM_ALL_PRIVATE : GMEM_ALL_SHARED))
+	unsigned long *map;
+
+	if (READ_ONCE(state->map))
 		return 0;
-	state->map = kvmalloc_array(BITS_TO_LONGS(nr), sizeof(long), GMEM_GFP);
-	return state->map ? 0 : -ENOMEM;
+	map = kvmalloc_array(BITS_TO_LONGS(nr), sizeof(long), GMEM_GFP);
+	if (!map)
+		return -ENOMEM;
+	if (cmpxchg(&state->map, NULL, map))	/* another was faster */
+		kvfree(map);
+	return 0;
 }
 
 /**
  * gmem_state_set - set the state of pages
- * @state: of a block, after gmem_state_reserve() with the same arguments
+ * @state: of a block, after gmem_state_reserve() unless the range is all of it
  * @nr: pages in the block
  * @lo: first page
  * @hi: first page behind the range
@@ -44,17 +43,23 @@ void gmem_state_set(struct gmem_state *state, unsigned long nr,
 						 GMEM_ALL_SHARED;
 	unsigned long changed = 0, i, end;
 
-	if (hi - lo == nr)
-		state->kind = uniform;
 	if (state->kind == uniform)
 		return;
+	if (hi - lo == nr) {
+		state->kind = uniform;
+		state->map_valid = false;
+		return;
+	}
 
 	if (state->kind != GMEM_MIXED) {
 		state->nr_private = gmem_state_nr_private(state, nr);
-		if (state->nr_private)
-			bitmap_fill(state->map, nr);
-		else
-			bitmap_zero(state->map, nr);
+		if (!state->map_valid) {
+			if (state->nr_private)
+				bitmap_fill(state->map, nr);
+			else
+				bitmap_zero(state->map, nr);
+		}
+		state->map_valid = true;
 		state->kind = GMEM_MIXED;
 	}
 	/* Counted, so that nobody has to look at the whole block. */
@@ -75,15 +80,12 @@ void gmem_state_set(struct gmem_state *state, unsigned long nr,
 }
 
 /**
- * gmem_state_trim - free the bitmap if the state does without
- * @state: of a block
+ * gmem_state_free - undo gmem_state_reserve()
+ * @state: of a block that nobody can find any more
  */
-void gmem_state_trim(struct gmem_state *state)
+void gmem_state_free(struct gmem_state *state)
 {
-	if (state->kind == GMEM_MIXED)
-		return;
 	kvfree(state->map);
-	state->map = NULL;
 }
 
 /**

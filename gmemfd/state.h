@@ -30,21 +30,22 @@ enum gmem_state_kind {
 /**
  * struct gmem_state - state of a block's pages
  * @kind: which of them are private
- * @nr_private: how many; meaningful only for GMEM_MIXED, as is
- * @map: a bit per page, set for private; otherwise NULL or set aside by
- *	gmem_state_reserve()
+ * @map_valid: @map agrees with @kind, as it always does for GMEM_MIXED
+ * @nr_private: how many; meaningful only for GMEM_MIXED
+ * @map: a bit per page, set for private; NULL until gmem_state_reserve(), which
+ *	takes no lock.  It stays: a block that was mixed once will be again
  */
 struct gmem_state {
 	enum gmem_state_kind kind;
+	bool map_valid;
 	unsigned int nr_private;
 	unsigned long *map;
 };
 
-int gmem_state_reserve(struct gmem_state *state, unsigned long nr,
-		       unsigned long lo, unsigned long hi, bool private);
+int gmem_state_reserve(struct gmem_state *state, unsigned long nr);
 void gmem_state_set(struct gmem_state *state, unsigned long nr,
 		    unsigned long lo, unsigned long hi, bool private);
-void gmem_state_trim(struct gmem_state *state);
+void gmem_state_free(struct gmem_state *state);
 bool gmem_state_private(const struct gmem_state *state, unsigned long i);
 unsigned long gmem_state_run(const struct gmem_state *state, unsigned long lo,
 			     unsigned long hi);

@@ -11,11 +11,10 @@
 static int set(struct gmem_state *state, unsigned long lo, unsigned long hi,
 	       bool private)
 {
-	int err = gmem_state_reserve(state, NR, lo, hi, private);
+	int err = hi - lo == NR ? 0 : gmem_state_reserve(state, NR);
 
 	if (!err)
 		gmem_state_set(state, NR, lo, hi, private);
-	gmem_state_trim(state);
 	return err;
 }
 
@@ -26,21 +25,22 @@ static void state_whole_block_needs_no_bitmap(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, false), 0);
 	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_SHARED);
 	KUNIT_EXPECT_NULL(test, state.map);
-	KUNIT_ASSERT_EQ(test, set(&state, 10, 20, false), 0);
-	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_SHARED);
-	KUNIT_EXPECT_NULL(test, state.map);
 }
 
 static void state_reserve_changes_nothing(struct kunit *test)
 {
 	struct gmem_state state = { .kind = GMEM_ALL_SHARED };
 
-	KUNIT_ASSERT_EQ(test, gmem_state_reserve(&state, NR, 1, 2, true), 0);
-	KUNIT_EXPECT_NOT_NULL(test, state.map);
+	unsigned long *map;
+
+	KUNIT_ASSERT_EQ(test, gmem_state_reserve(&state, NR), 0);
+	map = state.map;
+	KUNIT_EXPECT_NOT_NULL(test, map);
 	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_SHARED);
 	KUNIT_EXPECT_EQ(test, gmem_state_nr_private(&state, NR), 0);
-	gmem_state_trim(&state);
-	KUNIT_EXPECT_NULL(test, state.map);
+	KUNIT_ASSERT_EQ(test, gmem_state_reserve(&state, NR), 0);
+	KUNIT_EXPECT_PTR_EQ(test, state.map, map);
+	gmem_state_free(&state);
 }
 
 static void state_becomes_mixed_and_uniform_again(struct kunit *test)
@@ -56,7 +56,28 @@ static void state_becomes_mixed_and_uniform_again(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, set(&state, 512, 513, true), 0);
 	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_PRIVATE);
-	KUNIT_EXPECT_NULL(test, state.map);
+	gmem_state_free(&state);
+}
+
+/* The bitmap of a block that was converted as a whole says what was before. */
+static void state_of_whole_block_counts(struct kunit *test)
+{
+	struct gmem_state state = { .kind = GMEM_ALL_PRIVATE };
+
+	KUNIT_ASSERT_EQ(test, set(&state, 512, 513, false), 0);
+	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, false), 0);
+	KUNIT_ASSERT_EQ(test, set(&state, 0, 1, true), 0);
+	KUNIT_EXPECT_EQ(test, gmem_state_nr_private(&state, NR), 1);
+	KUNIT_EXPECT_TRUE(test, gmem_state_private(&state, 0));
+	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 1, NR), NR);
+	/* That of one that came to be uniform in pieces does not. */
+	KUNIT_ASSERT_EQ(test, set(&state, 1, NR, true), 0);
+	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_PRIVATE);
+	KUNIT_ASSERT_EQ(test, set(&state, 7, 9, false), 0);
+	KUNIT_EXPECT_EQ(test, gmem_state_nr_private(&state, NR), NR - 2);
+	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 0, NR), 7);
+	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 9, NR), NR);
+	gmem_state_free(&state);
 }
 
 static void state_runs(struct kunit *test)
@@ -69,7 +90,7 @@ static void state_runs(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 100, NR), 200);
 	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 150, 160), 160);
 	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 200, NR), NR);
-	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, false), 0);
+	gmem_state_free(&state);
 }
 
 static void folio_order_follows_state(struct kunit *test)
@@ -90,7 +111,7 @@ static void folio_order_follows_state(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, state.kind, GMEM_MIXED);
 	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 511), GMEM_REGION_ORDER);
 	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 512), GMEM_REGION_ORDER);
-	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, true), 0);
+	gmem_state_free(&state);
 }
 
 /* Every pair of ranges, against a plain array. */
@@ -121,8 +142,7 @@ static void state_matches_array(struct kunit *test)
 					private && private < NR);
 		}
 	}
-	KUNIT_ASSERT_EQ(test, set(&state, 0, NR, true), 0);
-	KUNIT_EXPECT_NULL(test, state.map);
+	gmem_state_free(&state);
 }
 
 static void range_checks(struct kunit *test)
@@ -145,6 +165,7 @@ static struct kunit_case gmem_state_cases[] = {
 	KUNIT_CASE(state_whole_block_needs_no_bitmap),
 	KUNIT_CASE(state_reserve_changes_nothing),
 	KUNIT_CASE(state_becomes_mixed_and_uniform_again),
+	KUNIT_CASE(state_of_whole_block_counts),
 	KUNIT_CASE(state_runs),
 	KUNIT_CASE(folio_order_follows_state),
 	KUNIT_CASE(state_matches_array),
