@@ -268,17 +268,27 @@ static int gmem_change_direct_map(struct gmem_inode *gi,
 	return err;
 }
 
+/*
+ * Merge the direct map where it has tables and whole regions are shared now, and to
+ * 1 GiB when all of the block is; of small blocks that may take its neighbours.
+ */
 static void gmem_heal_span(const struct gmem_span *span)
 {
-	unsigned long lo = round_down(span->lo, GMEM_REGION_PAGES);
-	unsigned long hi = round_up(span->hi, GMEM_REGION_PAGES);
+	unsigned long last = DIV_ROUND_UP(span->hi, GMEM_REGION_PAGES);
+	unsigned long first = span->lo >> GMEM_REGION_ORDER, i = first;
 	struct gmem_block *block = span->block;
+	struct gmem_memory *memory = block->memory;
+	bool heal = block->state.kind == GMEM_ALL_SHARED;
 
-	/* Worth a try where a whole region is shared now. */
-	if (hi - lo > 2 * GMEM_REGION_PAGES ||
-	    gmem_state_folio_order(&block->state, lo) ||
-	    gmem_state_folio_order(&block->state, hi - 1))
-		gmem_direct_map_heal(block->memory->loan.page + lo, hi - lo);
+	for_each_set_bit_from(i, memory->tables, last) {
+		if (!gmem_state_folio_order(&block->state, i << GMEM_REGION_ORDER))
+			continue;
+		__clear_bit(i, memory->tables);
+		heal = true;
+	}
+	if (heal)
+		gmem_direct_map_heal(memory->loan.page + (first << GMEM_REGION_ORDER),
+				     (last - first) << GMEM_REGION_ORDER);
 }
 
 /* Publish the new states, and have the folios follow.  Cannot fail. */

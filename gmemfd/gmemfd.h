@@ -41,6 +41,7 @@
  * @ready: a bit per region: zeroed, and its private pages out of the direct
  *	map.  A region that is not ready has never been seen by anybody.
  * @split: a bit per region: in 4 KiB folios
+ * @tables: a bit per region: the direct map may have it in 4 KiB
  *
  * Private pages are frozen, their folio has no mapping.  Shared pages have
  * one reference of the block's, and the file's mapping.  An unbroken block is
@@ -54,6 +55,7 @@ struct gmem_memory {
 	atomic_t away;
 	bool broken;
 	unsigned long *split;
+	unsigned long *tables;
 	unsigned long ready[];
 };
 

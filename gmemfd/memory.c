@@ -99,11 +99,16 @@ int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
 			 bool private, unsigned long lo, unsigned long hi,
 			 bool remove)
 {
-	struct page *page = block->memory->loan.page;
+	struct gmem_memory *memory = block->memory;
+	struct page *page = memory->loan.page;
 	unsigned long i, end, failed;
 	int err = 0;
 
 	for (i = lo; gmem_next_run(block, ready, private, &i, &end, hi); i = end) {
+		if (i % GMEM_REGION_PAGES)
+			__set_bit(i >> GMEM_REGION_ORDER, memory->tables);
+		if (end % GMEM_REGION_PAGES)
+			__set_bit(end >> GMEM_REGION_ORDER, memory->tables);
 		err = remove ? gmem_direct_map_remove(page + i, end - i) :
 			       gmem_direct_map_restore(page + i, end - i);
 		if (err)
@@ -374,10 +379,11 @@ int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 	struct gmem_memory *memory;
 	int err;
 
-	memory = kzalloc(struct_size(memory, ready, 2 * longs), GFP_KERNEL_ACCOUNT);
+	memory = kzalloc(struct_size(memory, ready, 3 * longs), GFP_KERNEL_ACCOUNT);
 	if (!memory)
 		return -ENOMEM;
 	memory->split = memory->ready + longs;
+	memory->tables = memory->split + longs;
 	err = gmem_take_loan(gi, block, &memory->loan);
 	if (err == -ENOSPC) {
 		/* What was here before may be on its way home. */

@@ -309,6 +309,93 @@ TEST(direct_map_keeps_large_entries)
 	EXPECT_EQ(meminfo("DirectMap1G"), d1g);
 }
 
+static long direct_map[3];
+
+static bool same_direct_map(void)
+{
+	long now[3] = {
+		meminfo("DirectMap4k"), meminfo("DirectMap2M"), meminfo("DirectMap1G"),
+	};
+
+	return !memcmp(now, direct_map, sizeof(now));
+}
+
+static void remember_direct_map(void)
+{
+	direct_map[0] = meminfo("DirectMap4k");
+	direct_map[1] = meminfo("DirectMap2M");
+	direct_map[2] = meminfo("DirectMap1G");
+}
+
+/* Each piece as soon as it is whole again, while the file is there. */
+TEST(direct_map_heals_in_pieces)
+{
+	const uint64_t cut = 512 * MB;
+
+	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(fd, 0, GB);
+	p[0] = 1;
+	pfn = pfn_of(p);
+	EXPECT_EQ(gmem_allocate(fd, 0, GB), 0);
+	remember_direct_map();
+	EXPECT_EQ(gmem_convert(fd, 0, GB, true), 0);
+	EXPECT(same_direct_map());
+
+	/* One page, then the rest of its region. */
+	EXPECT_EQ(gmem_convert(fd, cut + 5 * PAGE, PAGE, false), 0);
+	EXPECT_EQ(direct_map_shift(pfn + cut / PAGE + 5), 12);
+	EXPECT_EQ(direct_map_shift(pfn + cut / PAGE + 4), 0);
+	EXPECT_EQ(direct_map_shift(pfn + cut / PAGE + 6), 0);
+	EXPECT_EQ(gmem_convert(fd, cut, 2 * MB, false), 0);
+	EXPECT_EQ(direct_map_shift(pfn + cut / PAGE + 5), 21);
+
+	/* A range that begins, and one that ends, in the middle of a region. */
+	EXPECT_EQ(gmem_convert(fd, cut + 5 * MB, 3 * MB, false), 0);
+	EXPECT_EQ(direct_map_shift(pfn + (cut + 5 * MB) / PAGE), 12);
+	EXPECT_EQ(direct_map_shift(pfn + (cut + 6 * MB) / PAGE), 21);
+	EXPECT_EQ(gmem_convert(fd, cut + 4 * MB, MB, false), 0);
+	EXPECT_EQ(direct_map_shift(pfn + (cut + 5 * MB) / PAGE), 21);
+	EXPECT_EQ(gmem_convert(fd, cut + 8 * MB, 3 * MB, false), 0);
+	EXPECT_EQ(direct_map_shift(pfn + (cut + 10 * MB) / PAGE), 12);
+	EXPECT_EQ(gmem_convert(fd, cut + 11 * MB, MB, false), 0);
+	EXPECT_EQ(direct_map_shift(pfn + (cut + 10 * MB) / PAGE), 21);
+
+	/* The first and the last half of one. */
+	for (int half = 4; half < 6; half++) {
+		EXPECT_EQ(gmem_convert(fd, cut + half * MB, MB, true), 0);
+		EXPECT_EQ(direct_map_shift(pfn + (cut + (9 - half) * MB) / PAGE), 12);
+		EXPECT_EQ(gmem_convert(fd, cut + half * MB, MB, false), 0);
+		EXPECT_EQ(direct_map_shift(pfn + (cut + (9 - half) * MB) / PAGE), 21);
+	}
+
+	/* The last of the block, whole regions. */
+	EXPECT_EQ(gmem_convert(fd, 0, cut, false), 0);
+	EXPECT_EQ(gmem_convert(fd, cut + 2 * MB, 2 * MB, false), 0);
+	EXPECT(!same_direct_map());
+	EXPECT_EQ(gmem_convert(fd, cut + 12 * MB, GB - cut - 12 * MB, false), 0);
+	EXPECT(same_direct_map());
+
+	/* One page of all. */
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
+	EXPECT(!same_direct_map());
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, false), 0);
+	EXPECT(same_direct_map());
+	munmap(p, GB);
+	close(fd);
+
+	/* A small block heals what its neighbours are in. */
+	fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	EXPECT_EQ(gmem_allocate(fd, 0, 2 * MB), 0);
+	remember_direct_map();
+	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, true), 0);
+	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, false), 0);
+	EXPECT(same_direct_map());
+	EXPECT_EQ(gmem_convert(fd, PAGE, PAGE, true), 0);
+	EXPECT(!same_direct_map());
+	EXPECT_EQ(gmem_convert(fd, PAGE, PAGE, false), 0);
+	EXPECT(same_direct_map());
+}
+
 /* What was private is overwritten before the memory is anybody else's. */
 TEST(private_is_scrubbed)
 {
