@@ -20,7 +20,7 @@ static const struct row {
 	{ "c-files", row_convert_page_files },
 	{ "d", row_boot_pattern },
 	{ "e", row_many_ranges },
-	{ "f", row_two_threads },
+	{ "f", row_two_at_once },
 	{ "g", row_first_touch },
 	{ "h", row_guest },
 	{ "i", row_memory },

@@ -83,7 +83,7 @@ void row_convert_page(void);
 void row_convert_page_files(void);
 void row_boot_pattern(void);
 void row_many_ranges(void);
-void row_two_threads(void);
+void row_two_at_once(void);
 void row_first_touch(void);
 void row_guest(void);
 void row_memory(void);

@@ -168,14 +168,23 @@ def comparisons(f, counted):
                    f.get("e", "two pools", way, count), None)
 
     if not counted:
-        one = f.get("f", "gmemfd", "converting, one thread", 4096)
-        two = f.get("f", "gmemfd", "converting, two threads, each", 4096)
-        yield ("f", "two threads converting, a step of both", two and two / 2, "one thread",
-               one, 1.8)
-        for who, other in (("faulting", "converting"), ("converting", "faulting")):
-            yield ("f", f"{who} beside {other}",
-                   f.get("f", "gmemfd", f"{who} beside {other}", 4096), f"{who}, alone",
-                   f.get("f", "gmemfd", f"{who}, alone", 4096), 1 / 1.1)
+        def beside(who, other):
+            return f.get("f", "gmemfd", f"{who} beside {other}", 4096)
+
+        for who, wanted in (("converting", 1.8), ("converting 2 MiB", 1.8),
+                            ("converting without flush", None), ("memfd_secret", None)):
+            two = beside(who, who)
+            yield ("f", f"two {who}, a step of both", two and two / 2, "one",
+                   beside(who, "computing"), wanted)
+        for who, other, limit in (("faulting", "converting", 1 / 1.1),
+                                  ("converting", "faulting", 1 / 1.1),
+                                  ("faulting", "converting another file", None),
+                                  ("faulting", "converting without flush", None),
+                                  ("faulting", "memfd_secret", None),
+                                  ("computing", "converting", None),
+                                  ("computing", "memfd_secret", None)):
+            yield ("f", f"{who} beside {other}", beside(who, other), "beside computing",
+                   beside(who, "computing"), limit)
 
     def whole(who, size):
         parts = [f.get("g", who, what, size) for what in ("allocate", "punch")]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #define _GNU_SOURCE
 #include <sched.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "bench.h"
@@ -462,92 +463,178 @@ void row_many_ranges(void)
 	two_pool_close(&pool);
 }
 
-/* Row f: two threads */
+/* Row f: two at once */
 
-struct worker {
-	pthread_t thread;
-	int fd, cpu;
-	char *host;
-	uint64_t at;
-	bool fault;
-	pthread_barrier_t *start;
-	uint64_t deadline, done;
+enum task { COMPUTE, CONVERT, CONVERT_2M, CONVERT_OTHER, CONVERT_KEPT, FAULT, SECRET };
+
+static const char *const task_names[] = {
+	"computing", "converting", "converting 2 MiB", "converting another file",
+	"converting without flush", "faulting", "memfd_secret",
 };
 
-#define WORK_NS		1000000000UL
+/* @done and @spent are shared with the process that works. */
+struct worker {
+	enum task task;
+	int fd;
+	char *memory;
+	uint64_t at, nr_regions;
+	uint64_t done, spent;
+};
 
-/* Converts pages of its block, or faults pages of its block in and drops them. */
-static void *work(void *arg)
+/* Pairs take turns that are short, so that what else the machine does is in all. */
+#define TURN_NS		100000000UL
+#define NR_TURNS	10
+
+static void work_step(struct worker *worker)
 {
-	struct worker *worker = arg;
+	uint64_t at = worker->at + worker->done++ % worker->nr_regions * REGION;
+
+	switch (worker->task) {
+	case COMPUTE:
+		touch(worker->memory, 64 * PAGE);
+		break;
+	case CONVERT:
+	case CONVERT_OTHER:
+	case CONVERT_KEPT:
+		convert(worker->fd, at + 9 * PAGE, PAGE, false);
+		convert(worker->fd, at + 9 * PAGE, PAGE, true);
+		break;
+	case CONVERT_2M:
+		convert(worker->fd, at, REGION, false);
+		convert(worker->fd, at, REGION, true);
+		break;
+	case FAULT:
+		touch(worker->memory + at, PAGE);
+		EXPECT_EQ(madvise(worker->memory + at, PAGE, MADV_DONTNEED), 0);
+		break;
+	case SECRET:
+		/* A file keeps its pages until it goes. */
+		worker->fd = secret_create(64 * PAGE);
+		worker->memory = gmem_map(worker->fd, 0, 64 * PAGE);
+		touch(worker->memory, 64 * PAGE);
+		munmap(worker->memory, 64 * PAGE);
+		close(worker->fd);
+		worker->done += 63;
+		break;
+	}
+}
+
+static void work(struct worker *worker, int cpu, pthread_barrier_t *barrier)
+{
+	uint64_t start, end;
 	cpu_set_t cpus;
 
 	CPU_ZERO(&cpus);
-	CPU_SET(worker->cpu, &cpus);
+	CPU_SET(cpu, &cpus);
 	EXPECT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
-	pthread_barrier_wait(worker->start);
-	for (uint64_t end = now() + WORK_NS, n = 0; now() < end; n++) {
-		uint64_t at = worker->at + (n % 512) * REGION + 9 * PAGE;
-
-		if (worker->fault) {
-			touch(worker->host + at, PAGE);
-			EXPECT_EQ(madvise(worker->host + at, PAGE, MADV_DONTNEED), 0);
-		} else {
-			convert(worker->fd, at, PAGE, false);
-			convert(worker->fd, at, PAGE, true);
-		}
-		worker->done++;
-	}
-	return NULL;
+	pthread_barrier_wait(barrier);
+	start = now();
+	do {
+		work_step(worker);
+		end = now();
+	} while (end - start < TURN_NS);
+	worker->spent += end - start;
 }
 
-/* Runs workers [first, last) at once; nanoseconds for one of each one's steps. */
-static void work_at_once(struct worker *workers, int first, int last, uint64_t *cost)
+/* In two processes: threads would flush each other's TLB when they unmap. */
+static void work_at_once(struct worker *workers, pthread_barrier_t *barrier)
 {
-	pthread_barrier_t start;
+	pid_t pid = fork();
 
-	pthread_barrier_init(&start, NULL, last - first);
-	for (int i = first; i < last; i++) {
-		workers[i].start = &start;
-		workers[i].done = 0;
-		EXPECT_EQ(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
-	}
-	for (int i = first; i < last; i++) {
-		EXPECT_EQ(pthread_join(workers[i].thread, NULL), 0);
-		EXPECT(workers[i].done);
-		cost[i] = WORK_NS / workers[i].done;
-	}
-	pthread_barrier_destroy(&start);
+	EXPECT(pid >= 0);
+	work(&workers[pid ? 0 : 1], pid ? 0 : 1, barrier);
+	if (!pid)
+		_exit(0);
+	EXPECT_EQ(waitpid(pid, NULL, 0), pid);
 }
 
-void row_two_threads(void)
+/*
+ * Nobody is alone: a flush waits for a CPU that sleeps until it is awake, and for
+ * one at work it does not.
+ */
+void row_two_at_once(void)
 {
-	int fd = create(2 * GB, GB, 0);
-	char *host = gmem_map(fd, 0, 2 * GB);
-	struct worker workers[2];
-	uint64_t cost[2];
+	static const enum task pairs[][2] = {
+		{ CONVERT, COMPUTE }, { CONVERT, CONVERT },
+		{ CONVERT_2M, COMPUTE }, { CONVERT_2M, CONVERT_2M },
+		{ CONVERT_KEPT, COMPUTE }, { CONVERT_KEPT, CONVERT_KEPT },
+		{ FAULT, COMPUTE }, { FAULT, CONVERT }, { FAULT, CONVERT_OTHER },
+		{ FAULT, CONVERT_KEPT },
+		{ FAULT, SECRET }, { SECRET, COMPUTE }, { SECRET, SECRET },
+		{ COMPUTE, COMPUTE },
+	};
+	enum { NR_PAIRS = sizeof(pairs) / sizeof(pairs[0]) };
+	int fd = create(3 * GB, GB, 0), other = create(256 * MB, 2 * MB, 0);
+	int kept = create(256 * MB, 2 * MB, GMEMFD_CREATE_KEEP_DIRECT_MAP);
+	char what[80], *host, *memory = buffer(64 * PAGE);
+	struct {
+		pthread_barrier_t barrier;
+		struct worker workers[NR_PAIRS][2];
+	} *shared;
+	pthread_barrierattr_t attr;
 
 	if (clock_counts_instructions())
 		FAIL("CPUs take turns with --icount: there is nothing to see");
-	EXPECT_EQ(gmem_allocate(fd, 0, 2 * GB), 0);
-	for (int i = 0; i < 2; i++)
-		workers[i] = (struct worker) { .fd = fd, .cpu = i, .host = host, .at = i * GB };
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	EXPECT(shared != MAP_FAILED);
+	EXPECT_EQ(pthread_barrierattr_init(&attr), 0);
+	EXPECT_EQ(pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED), 0);
+	EXPECT_EQ(pthread_barrier_init(&shared->barrier, &attr, 2), 0);
 
-	work_at_once(workers, 0, 1, cost);
-	tell("gmemfd", "converting, one thread", PAGE, cost[0]);
-	work_at_once(workers, 0, 2, cost);
-	tell("gmemfd", "converting, two threads, each", PAGE, (cost[0] + cost[1]) / 2);
+	/* The first block is for faults, of the next each converter has one. */
+	host = gmem_map(fd, 0, GB);
+	EXPECT_EQ(gmem_allocate(fd, 0, 3 * GB), 0);
+	EXPECT_EQ(gmem_allocate(other, 0, 256 * MB), 0);
+	EXPECT_EQ(gmem_allocate(kept, 0, 256 * MB), 0);
+	convert(fd, 0, GB, false);
 
-	convert(fd, GB, GB, false);
-	workers[1].fault = true;
-	work_at_once(workers, 1, 2, cost);
-	tell("gmemfd", "faulting, alone", PAGE, cost[1]);
-	work_at_once(workers, 0, 1, cost);
-	tell("gmemfd", "converting, alone", PAGE, cost[0]);
-	work_at_once(workers, 0, 2, cost);
-	tell("gmemfd", "faulting beside converting", PAGE, cost[1]);
-	tell("gmemfd", "converting beside faulting", PAGE, cost[0]);
-	munmap(host, 2 * GB);
+	for (int i = 0; i < NR_PAIRS; i++) {
+		for (int j = 0; j < 2; j++) {
+			struct worker *worker = &shared->workers[i][j];
+
+			worker->task = pairs[i][j];
+			worker->fd = fd;
+			worker->memory = worker->task == COMPUTE ? memory : host;
+			worker->nr_regions = 256;
+			switch (worker->task) {
+			case CONVERT:
+				worker->at = (1 + j) * GB;
+				break;
+			case CONVERT_2M:
+				/* Where the direct map is not in 4 KiB. */
+				worker->at = (1 + j) * GB + 512 * MB;
+				break;
+			case CONVERT_OTHER:
+			case CONVERT_KEPT:
+				worker->fd = worker->task == CONVERT_KEPT ? kept : other;
+				worker->nr_regions = 64;
+				worker->at = j * 128 * MB;
+				break;
+			default:
+				break;
+			}
+		}
+	}
+	for (int turn = 0; turn < NR_TURNS; turn++) {
+		for (int i = 0; i < NR_PAIRS; i++)
+			work_at_once(shared->workers[i], &shared->barrier);
+	}
+	for (int i = 0; i < NR_PAIRS; i++) {
+		for (int j = 0; j < 2; j++) {
+			struct worker *worker = &shared->workers[i][j];
+
+			EXPECT(worker->done);
+			snprintf(what, sizeof(what), "%s beside %s", task_names[pairs[i][j]],
+				 task_names[pairs[i][!j]]);
+			tell("gmemfd", what, PAGE, worker->spent / worker->done);
+		}
+	}
+	munmap(host, GB);
+	munmap(memory, 64 * PAGE);
+	munmap(shared, sizeof(*shared));
+	close(kept);
+	close(other);
 	close(fd);
 }
 
