@@ -57,6 +57,15 @@ static bool gmem_walk_next(struct gmem_inode *gi, struct gmem_walk *walk)
 	for (walk = (struct gmem_walk) { .range = (ranges), .end = (ranges) + (nr) }; \
 	     gmem_walk_next(gi, &walk);)
 
+/* Nothing to do here. */
+static bool gmem_is_so(const struct gmem_walk *walk)
+{
+	const struct gmem_state *state = &walk->span.block->state;
+
+	return gmem_state_private(state, walk->span.lo) == walk->private &&
+	       gmem_state_run(state, walk->span.lo, walk->span.hi) == walk->span.hi;
+}
+
 /* Ranges can share blocks: each is locked, and unlocked, once. */
 static void gmem_unlock_ranges(struct gmem_inode *gi,
 			       const struct gmemfd_convert_range *ranges,
@@ -181,7 +190,7 @@ static int gmem_freeze(struct gmem_inode *gi,
 		struct gmem_span *span = &walk.span;
 		unsigned long i = gmem_behind(gi, span, done), next;
 
-		if (!walk.private || !span->block->memory)
+		if (!walk.private || !span->block->memory || gmem_is_so(&walk))
 			continue;
 		gmem_unmap(gi, span->block, span->lo, span->hi);
 		for (; (folio = gmem_next_shared_folio(span->block, &i, &next, span->hi));
@@ -209,7 +218,7 @@ static void gmem_flush_ranges(struct gmem_inode *gi,
 	for_each_converted(walk, gi, ranges, nr) {
 		unsigned long pfn;
 
-		if (!walk.private || !walk.span.block->memory)
+		if (!walk.private || !walk.span.block->memory || gmem_is_so(&walk))
 			continue;
 		pfn = page_to_pfn(walk.span.block->memory->loan.page);
 		lo = min(lo, pfn + walk.span.lo);

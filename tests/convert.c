@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Conversion: in place, whole or not at all, in folios as large as can be. */
+#define _GNU_SOURCE
+#include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include "lib.h"
 
@@ -208,4 +211,81 @@ TEST(convert_from_two_threads)
 	EXPECT_EQ(r.refused, 0);
 	EXPECT_EQ(gmem_convert(fd, 0, 4 * MB, false), 0);
 	EXPECT(holds(r.p, 4 * MB, 5));
+}
+
+/* How often the second CPU was interrupted to do something for the first. */
+static long calls_to_other_cpu(void)
+{
+	FILE *f = fopen("/proc/interrupts", "r");
+	long first, second = -1;
+	char line[256];
+
+	EXPECT(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, " CAL: %ld %ld", &first, &second) == 2)
+			break;
+	}
+	fclose(f);
+	if (second < 0)
+		test_skip("one CPU");
+	return second;
+}
+
+/*
+ * A call that takes pages out of the direct map has all CPUs flush once, however
+ * many pages there are; one that puts them back does not, nor one that changes
+ * nothing.
+ */
+TEST(convert_flushes_once)
+{
+	static const struct {
+		uint64_t size, step;
+		int nr;
+		long to_shared, to_private;
+	} cases[] = {
+		/* All of it, in entries of 2 MiB. */
+		{ 4 * MB, 4 * MB, 1, 0, 1 },
+		/* Some, of tables that are made when the first is shared. */
+		{ PAGE, 2 * PAGE, 1, 0, 1 },
+		{ PAGE, 2 * PAGE, 64, 0, 1 },
+		{ 3 * PAGE, MB, 4, 0, 1 },
+	};
+	struct gmemfd_convert_range ranges[64];
+	uint64_t unused = 0;
+	cpu_set_t cpus;
+	int fd;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	EXPECT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+	for (unsigned int i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		long least[3] = { LONG_MAX, LONG_MAX, LONG_MAX };
+
+		/* Others have reasons to interrupt it, too. */
+		for (int round = 0; round < 10; round++) {
+			fd = gmem_create(4 * MB, 2 * MB, 0);
+			EXPECT_EQ(gmem_allocate(fd, 0, 4 * MB), 0);
+			for (int step = 0; step < 3; step++) {
+				long before = calls_to_other_cpu(), calls;
+
+				for (int j = 0; j < cases[i].nr; j++)
+					ranges[j] = (struct gmemfd_convert_range) {
+						.offset = j * cases[i].step,
+						.size = cases[i].size,
+						.attributes = step ?
+							GMEMFD_ATTRIBUTE_PRIVATE : 0,
+					};
+				EXPECT_EQ(gmem_convert_ranges(fd, ranges, cases[i].nr,
+							      &unused), 0);
+				calls = calls_to_other_cpu() - before;
+				if (calls < least[step])
+					least[step] = calls;
+			}
+			close(fd);
+		}
+		if (least[0] != cases[i].to_shared || least[1] != cases[i].to_private ||
+		    least[2])
+			FAIL("case %u: %ld flushes to shared, %ld to private, %ld again", i,
+			     least[0], least[1], least[2]);
+	}
 }
