@@ -5,6 +5,7 @@
   report.py DIR KEY=VALUE... MODE=FILE...   add what FILEs have to DIR/results.json,
                                             print the table, draw the plots
   report.py --readme README DIR             put the table's main lines into README
+  report.py --compare DIR DIR               how far the medians of two runs are apart
   report.py --record BASELINE KEY=VALUE... FILE...   write down the least, to guard it
   report.py --guard BASELINE KEY=VALUE... FILE...    compare; status 1 if one is 5% off,
                                   77 if the baseline was made with something else
@@ -171,7 +172,8 @@ def comparisons(f, counted):
         def beside(who, other):
             return f.get("f", "gmemfd", f"{who} beside {other}", 4096)
 
-        for who, wanted in (("converting", 1.8), ("converting 2 MiB", 1.8),
+        for who, wanted in (("converting", 1.8), ("converting 64 pages a call", 1.8),
+                            ("converting 2 MiB", 1.8),
                             ("converting without flush", None), ("memfd_secret", None)):
             two = beside(who, who)
             yield ("f", f"two {who}, a step of both", two and two / 2, "one",
@@ -280,29 +282,59 @@ HEADLINES = [
     ("whole file, shared, allocate and punch, 1 GiB blocks", "hugetlbfs"),
     ("guest, each page for the first time, 1 GiB", "guest_memfd"),
 ]
+# The same, of what was measured in time.
+TIMED_HEADLINES = [
+    ("two converting, a step of both", "one"),
+    ("two converting 64 pages a call, a step of both", "one"),
+    ("two converting 2 MiB, a step of both", "one"),
+    ("two converting without flush, a step of both", "one"),
+    ("two memfd_secret, a step of both", "one"),
+    ("faulting beside converting", "beside computing"),
+    ("faulting beside converting without flush", "beside computing"),
+    ("faulting beside memfd_secret", "beside computing"),
+    ("converting beside faulting", "beside computing"),
+]
 
 
 def readme(path, results):
     """Between the two marks, which are there already."""
     begin, end = "<!-- bench -->\n", "<!-- /bench -->\n"
-    found = {(what, peer): (ours, theirs, wanted) for _, what, ours, peer, theirs, wanted
-             in comparisons(Figures(results, "icount"), True) if ours and theirs}
     table = ["| | gmemfd | | peer | ratio | wanted |", "|---|--:|---|--:|--:|---|"]
-    for what, peer in HEADLINES:
-        if (what, peer) not in found:
-            continue
-        ours, theirs, wanted = found[what, peer]
-        ratio = theirs / ours
-        verdict = "" if not wanted else plain(wanted) + (
-            "" if ratio >= wanted else ": **missed**")
-        table.append(f"| {what.replace(', p50', '')} | {plot.short(ours)} | {peer} | "
-                     f"{plot.short(theirs)} | {plain(ratio)} | {verdict} |")
+    for mode, headlines, name in (
+            ("icount", HEADLINES, plot.short),
+            ("wall", TIMED_HEADLINES, lambda ns: f"{ns / 1000:.3g} µs")):
+        found = {(what, peer): (ours, theirs, wanted) for _, what, ours, peer, theirs, wanted
+                 in comparisons(Figures(results, mode), mode == "icount") if ours and theirs}
+        for what, peer in headlines:
+            if (what, peer) not in found:
+                continue
+            ours, theirs, wanted = found[what, peer]
+            ratio = theirs / ours
+            verdict = "" if not wanted else plain(wanted) + (
+                "" if ratio >= wanted else ": **missed**")
+            table.append(f"| {what.replace(', p50', '')} | {name(ours)} | {peer} | "
+                         f"{name(theirs)} | {plain(ratio)} | {verdict} |")
     with open(path) as f:
         before, _, rest = f.read().partition(begin)
     if not rest:
         sys.exit(f"{path}: no place for the table")
     with open(path, "w") as f:
         f.write(before + begin + "\n".join(table) + "\n" + end + rest.partition(end)[2])
+
+
+def compare(ours, theirs):
+    """Rows and modes that both have."""
+    for mode in sorted(ours["modes"].keys() & theirs["modes"].keys()):
+        a, b = Figures(ours, mode).all, Figures(theirs, mode).all
+        apart = sorted((100 * abs(a[key]["median"] / b[key]["median"] - 1), key)
+                       for key in a.keys() & b.keys() if b[key]["median"] > 0)
+        for percent, key in apart:
+            if percent > 3:
+                print(f"{mode}: {percent:.1f}%: {key}: "
+                      f"{b[key]['median']}, then {a[key]['median']}")
+        within = sum(percent <= 3 for percent, _ in apart)
+        print(f"{mode}: {within} of {len(apart)} medians within 3%")
+    return 0
 
 
 # --- plots -------------------------------------------------------------------
@@ -433,6 +465,8 @@ def main(args):
         return guard(args[1], args[2:])
     if args[0] == "--readme":
         return readme(args[1], load(f"{args[2]}/results.json"))
+    if args[0] == "--compare":
+        return compare(*(load(f"{d}/results.json") for d in args[1:3]))
     out = args[0]
     os.makedirs(out, exist_ok=True)
     results = load(f"{out}/results.json")

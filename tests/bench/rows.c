@@ -227,6 +227,9 @@ static void convert_page_gmem(size_t block)
 	tell_pages("gmemfd", "alone in 2 MiB", block, &times);
 	convert_pages_together(fd, p, 0, &times);
 	tell_pages("gmemfd", "beside others", block, &times);
+	/* What a call is without what it does. */
+	convert(fd, 0, PAGE, true);
+	tell("gmemfd", "is so already", block, TIME(convert(fd, 0, PAGE, true)));
 	munmap(p, size);
 	close(fd);
 }
@@ -465,11 +468,13 @@ void row_many_ranges(void)
 
 /* Row f: two at once */
 
-enum task { COMPUTE, CONVERT, CONVERT_2M, CONVERT_OTHER, CONVERT_KEPT, FAULT, SECRET };
+enum task {
+	COMPUTE, CONVERT, CONVERT_64, CONVERT_2M, CONVERT_OTHER, CONVERT_KEPT, FAULT, SECRET,
+};
 
 static const char *const task_names[] = {
-	"computing", "converting", "converting 2 MiB", "converting another file",
-	"converting without flush", "faulting", "memfd_secret",
+	"computing", "converting", "converting 64 pages a call", "converting 2 MiB",
+	"converting another file", "converting without flush", "faulting", "memfd_secret",
 };
 
 /* @done and @spent are shared with the process that works. */
@@ -485,6 +490,20 @@ struct worker {
 #define TURN_NS		100000000UL
 #define NR_TURNS	10
 
+/* Each other page, so that they are as many ranges. */
+static void convert_64(int fd, uint64_t at, bool private)
+{
+	struct gmemfd_convert_range ranges[64];
+	uint64_t unused = 0;
+
+	for (int i = 0; i < 64; i++)
+		ranges[i] = (struct gmemfd_convert_range) {
+			.offset = at + 2 * i * PAGE, .size = PAGE,
+			.attributes = private ? GMEMFD_ATTRIBUTE_PRIVATE : 0,
+		};
+	EXPECT_EQ(gmem_convert_ranges(fd, ranges, 64, &unused), 0);
+}
+
 static void work_step(struct worker *worker)
 {
 	uint64_t at = worker->at + worker->done++ % worker->nr_regions * REGION;
@@ -498,6 +517,10 @@ static void work_step(struct worker *worker)
 	case CONVERT_KEPT:
 		convert(worker->fd, at + 9 * PAGE, PAGE, false);
 		convert(worker->fd, at + 9 * PAGE, PAGE, true);
+		break;
+	case CONVERT_64:
+		convert_64(worker->fd, at, false);
+		convert_64(worker->fd, at, true);
 		break;
 	case CONVERT_2M:
 		convert(worker->fd, at, REGION, false);
@@ -556,6 +579,7 @@ void row_two_at_once(void)
 {
 	static const enum task pairs[][2] = {
 		{ CONVERT, COMPUTE }, { CONVERT, CONVERT },
+		{ CONVERT_64, COMPUTE }, { CONVERT_64, CONVERT_64 },
 		{ CONVERT_2M, COMPUTE }, { CONVERT_2M, CONVERT_2M },
 		{ CONVERT_KEPT, COMPUTE }, { CONVERT_KEPT, CONVERT_KEPT },
 		{ FAULT, COMPUTE }, { FAULT, CONVERT }, { FAULT, CONVERT_OTHER },
@@ -599,6 +623,7 @@ void row_two_at_once(void)
 			worker->nr_regions = 256;
 			switch (worker->task) {
 			case CONVERT:
+			case CONVERT_64:
 				worker->at = (1 + j) * GB;
 				break;
 			case CONVERT_2M:
