@@ -18,6 +18,7 @@ static const struct row {
 	{ "b", row_convert },
 	{ "c", row_convert_page },
 	{ "c-files", row_convert_page_files },
+	{ "c-demote", row_demote },
 	{ "d", row_boot_pattern },
 	{ "e", row_many_ranges },
 	{ "f", row_two_at_once },

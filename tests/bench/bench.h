@@ -81,6 +81,7 @@ void row_out_and_back(void);
 void row_convert(void);
 void row_convert_page(void);
 void row_convert_page_files(void);
+void row_demote(void);
 void row_boot_pattern(void);
 void row_many_ranges(void);
 void row_two_at_once(void);

@@ -300,6 +300,16 @@ void row_convert_page_files(void)
 	}
 }
 
+/* What hugetlb takes for as much: a 1 GiB page of its pool is made into 2 MiB ones. */
+void row_demote(void)
+{
+	int fd = open("/sys/kernel/mm/hugepages/hugepages-1048576kB/demote", O_WRONLY);
+
+	EXPECT(fd >= 0);
+	tell("hugetlb", "demotes a page", GB, TIME(EXPECT_EQ(write(fd, "1", 1), 1)));
+	close(fd);
+}
+
 /*
  * Row d: what converts while a guest of 16 GiB boots.  As published for SEV-SNP:
  * pages become shared in 622 regions of 2 MiB, and 30 of these later private as
