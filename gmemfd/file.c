@@ -397,7 +397,11 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 	if (flags & ~GMEMFD_CONVERT_WAIT ||
 	    (*timeout && !(flags & GMEMFD_CONVERT_WAIT)))
 		return -EINVAL;
-	sort(ranges, nr, sizeof(*ranges), gmem_compare_ranges, NULL);
+	/* As a rule they are in order, which a heap sort has no use for. */
+	for (i = 1; i < nr && ranges[i - 1].offset <= ranges[i].offset;)
+		i++;
+	if (i < nr)
+		sort(ranges, nr, sizeof(*ranges), gmem_compare_ranges, NULL);
 	for (i = 0; i < nr; i++) {
 		const struct gmemfd_convert_range *range = &ranges[i];
 

@@ -304,8 +304,11 @@ TEST(convert_ranges_every_other_page)
 	for (i = 0; i < 512; i++)
 		EXPECT_EQ(gmem_state(fd, i * PAGE), i % 8 == 0);
 	EXPECT_EQ(gmem_state(fd, GB - 8 * PAGE), 1);
+	/* In order now but for the last one. */
 	for (i = 0; i < nr; i++)
-		ranges[i].attributes = 0;
+		ranges[i] = (struct gmemfd_convert_range) {
+			(i + 1) % nr * 8 * PAGE, PAGE, 0,
+		};
 	EXPECT_EQ(gmem_convert_ranges(fd, ranges, nr, &at), 0);
 	EXPECT_EQ(gmem_range(fd, 0).size, 2 * MB);
 	EXPECT_EQ(gmem_range(fd, 0).folio_order, 9);
