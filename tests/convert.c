@@ -265,6 +265,9 @@ TEST(convert_flushes_once)
 		for (int round = 0; round < 10; round++) {
 			fd = gmem_create(4 * MB, 2 * MB, 0);
 			EXPECT_EQ(gmem_allocate(fd, 0, 4 * MB), 0);
+			/* Breaking a block is another matter: HVO flushes then. */
+			EXPECT_EQ(gmem_convert(fd, 0, 4 * MB, false), 0);
+			EXPECT_EQ(gmem_convert(fd, 0, 4 * MB, true), 0);
 			for (int step = 0; step < 3; step++) {
 				long before = calls_to_other_cpu(), calls;
 
