@@ -308,15 +308,19 @@ TEST(convert_flushes_once)
 			}
 			close(fd);
 		}
-		/* Others interrupt it as well, or have just done so. */
-		for (int step = 0; step < 3; step++)
+		/*
+		 * Others interrupt it as well, so that the least must not be too many;
+		 * or have just done so, so that half may be too few.
+		 */
+		for (int step = 0; step < 3; step++) {
+			long wanted = step == 2 ? 0 : step ? cases[i].to_private :
+							     cases[i].to_shared;
+
 			qsort(calls[step], NR_ROUNDS, sizeof(long), compare_longs);
-		if (calls[0][NR_ROUNDS / 2] != cases[i].to_shared ||
-		    calls[1][NR_ROUNDS / 2] != cases[i].to_private ||
-		    calls[2][NR_ROUNDS / 2])
-			FAIL("case %u: %ld flushes to shared, %ld to private, %ld again", i,
-			     calls[0][NR_ROUNDS / 2], calls[1][NR_ROUNDS / 2],
-			     calls[2][NR_ROUNDS / 2]);
+			if (calls[step][0] > wanted || calls[step][NR_ROUNDS / 2] < wanted)
+				FAIL("case %u, step %d: %ld to %ld flushes, not %ld", i, step,
+				     calls[step][0], calls[step][NR_ROUNDS / 2], wanted);
+		}
 	}
 	stop = true;
 	pthread_join(thread, NULL);
