@@ -30,7 +30,6 @@ static void state_whole_block_needs_no_bitmap(struct kunit *test)
 static void state_reserve_changes_nothing(struct kunit *test)
 {
 	struct gmem_state state = { .kind = GMEM_ALL_SHARED };
-
 	unsigned long *map;
 
 	KUNIT_ASSERT_EQ(test, gmem_state_reserve(&state, NR), 0);
