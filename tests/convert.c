@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Conversion: in place, whole or not at all, in folios as large as can be. */
-#define _GNU_SOURCE
 #include <pthread.h>
-#include <sched.h>
 
 #include "lib.h"
 
@@ -240,11 +238,8 @@ static int compare_longs(const void *a, const void *b)
 static void *spin(void *arg)
 {
 	volatile bool *stop = arg;
-	cpu_set_t cpus;
 
-	CPU_ZERO(&cpus);
-	CPU_SET(1, &cpus);
-	EXPECT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+	run_on_cpu(1);
 	while (!*stop)
 		;
 	return NULL;
@@ -274,13 +269,10 @@ TEST(convert_flushes_once)
 	uint64_t unused = 0;
 	bool stop = false;
 	pthread_t thread;
-	cpu_set_t cpus;
 	int fd;
 
 	calls_to_other_cpu();	/* skips where there is none */
-	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
-	EXPECT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+	run_on_cpu(0);
 	/* A CPU that idles may see to what it is asked without an interrupt. */
 	EXPECT_EQ(pthread_create(&thread, NULL, spin, &stop), 0);
 	for (unsigned int i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

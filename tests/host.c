@@ -4,7 +4,6 @@
  * surplus pages, ZONE_MOVABLE, memory that goes offline.
  */
 #define _GNU_SOURCE
-#include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -208,11 +207,7 @@ static void displace_stocks(void)
 		EXPECT(!mkdir("/sys/fs/cgroup/other", 0755) || errno == EEXIST);
 		write_text("/sys/fs/cgroup/other/cgroup.procs", "0");
 		for (int cpu = 0; cpu < sysconf(_SC_NPROCESSORS_ONLN); cpu++) {
-			cpu_set_t cpus;
-
-			CPU_ZERO(&cpus);
-			CPU_SET(cpu, &cpus);
-			EXPECT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+			run_on_cpu(cpu);
 			EXPECT(mmap(NULL, size, PROT_READ | PROT_WRITE,
 				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
 				    -1, 0) != MAP_FAILED);

@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <linux/io_uring.h>
 #include <linux/loop.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -443,6 +444,15 @@ static bool five_level_paging(void)
 		found |= !strncmp(line, "flags", 5) && strstr(line, " la57");
 	fclose(f);
 	return found;
+}
+
+void run_on_cpu(int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	EXPECT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
 }
 
 /* From the kernel's page tables; KASLR is off in the lab. */

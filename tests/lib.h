@@ -114,6 +114,9 @@ int direct_map_shift(uint64_t pfn);
 /* Physical memory as the kernel reads it; returns what pread() did, or -1. */
 long read_kcore(uint64_t address, void *buf, size_t size);
 
+/* The calling thread, from here on. */
+void run_on_cpu(int cpu);
+
 /* Holding references */
 struct pin {
 	int ring;

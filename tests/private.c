@@ -287,28 +287,6 @@ TEST(keep_direct_map)
 	EXPECT(holds(p, 2 * MB, SECRET));
 }
 
-/* A whole 1 GiB goes and comes as one entry: nothing is split. */
-TEST(direct_map_keeps_large_entries)
-{
-	long d4k = meminfo("DirectMap4k"), d2m = meminfo("DirectMap2M"), d1g = meminfo("DirectMap1G");
-
-	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
-	p = gmem_map(fd, 0, GB);
-	p[0] = 1;
-	EXPECT_EQ(gmem_punch(fd, 0, GB), 0);
-	EXPECT_EQ(gmem_convert(fd, 0, GB, true), 0);
-	EXPECT_EQ(gmem_allocate(fd, 0, GB), 0);
-	EXPECT_EQ(meminfo("DirectMap4k"), d4k);
-	EXPECT_EQ(meminfo("DirectMap2M"), d2m);
-	EXPECT_EQ(meminfo("DirectMap1G"), d1g);
-	EXPECT_EQ(gmem_convert(fd, 512 * MB, PAGE, false), 0);
-	EXPECT_EQ(gmem_convert(fd, 0, GB, false), 0);
-	/* Healed at once, not only at the end. */
-	EXPECT_EQ(meminfo("DirectMap4k"), d4k);
-	EXPECT_EQ(meminfo("DirectMap2M"), d2m);
-	EXPECT_EQ(meminfo("DirectMap1G"), d1g);
-}
-
 static long direct_map[3];
 
 static bool same_direct_map(void)
@@ -325,6 +303,23 @@ static void remember_direct_map(void)
 	direct_map[0] = meminfo("DirectMap4k");
 	direct_map[1] = meminfo("DirectMap2M");
 	direct_map[2] = meminfo("DirectMap1G");
+}
+
+/* A whole 1 GiB goes and comes as one entry: nothing is split. */
+TEST(direct_map_keeps_large_entries)
+{
+	remember_direct_map();
+	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(fd, 0, GB);
+	p[0] = 1;
+	EXPECT_EQ(gmem_punch(fd, 0, GB), 0);
+	EXPECT_EQ(gmem_convert(fd, 0, GB, true), 0);
+	EXPECT_EQ(gmem_allocate(fd, 0, GB), 0);
+	EXPECT(same_direct_map());
+	EXPECT_EQ(gmem_convert(fd, 512 * MB, PAGE, false), 0);
+	EXPECT_EQ(gmem_convert(fd, 0, GB, false), 0);
+	/* Healed at once, not only at the end. */
+	EXPECT(same_direct_map());
 }
 
 /* Each piece as soon as it is whole again, while the file is there. */

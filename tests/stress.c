@@ -7,7 +7,6 @@
 #define _GNU_SOURCE
 #include <linux/io_uring.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -118,11 +117,8 @@ static bool one_operation(struct stress *s)
 static void *stress_one(void *arg)
 {
 	struct stress *s = arg;
-	cpu_set_t cpus;
 
-	CPU_ZERO(&cpus);
-	CPU_SET(s->cpu, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
+	run_on_cpu(s->cpu);
 	for (long i = 0; i < s->operations && !s->failed; i++)
 		s->failed = !one_operation(s);
 	return NULL;

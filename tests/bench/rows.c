@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 #define _GNU_SOURCE
-#include <sched.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -555,11 +554,8 @@ static void work_step(struct worker *worker)
 static void work(struct worker *worker, int cpu, pthread_barrier_t *barrier)
 {
 	uint64_t start, end;
-	cpu_set_t cpus;
 
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	EXPECT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+	run_on_cpu(cpu);
 	pthread_barrier_wait(barrier);
 	start = now();
 	do {
