@@ -105,8 +105,8 @@ static int gmem_lock_ranges(struct gmem_inode *gi,
 }
 
 /* The bitmaps, for which memory is better found with no block locked. */
-static int gmem_reserve(struct gmem_inode *gi,
-			const struct gmemfd_convert_range *ranges, unsigned int nr)
+static int gmem_reserve_maps(struct gmem_inode *gi,
+			     const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
 	struct gmem_walk walk;
 	int err;
@@ -412,7 +412,7 @@ int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *range
 {
 	int err;
 
-	err = gmem_reserve(gi, ranges, nr);
+	err = gmem_reserve_maps(gi, ranges, nr);
 	if (err)
 		return err;
 	do {

@@ -377,6 +377,8 @@ static int gmem_compare_ranges(const void *a, const void *b)
 {
 	const struct gmemfd_convert_range *ra = a, *rb = b;
 
+	/* sort() sleeps nowhere itself, and 65,536 ranges take it milliseconds. */
+	cond_resched();
 	return cmp_int(ra->offset, rb->offset);
 }
 
