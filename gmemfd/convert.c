@@ -12,9 +12,10 @@
 /* How long a conversion waits for a reference to turn out to be transient. */
 #define GMEM_CONVERT_TRIES	20
 
-/* How often one that waits for references looks at them. */
+/* How often one that waits for references looks at them, and tries meanwhile. */
 #define GMEM_WAIT_MIN_NS	(50 * NSEC_PER_USEC)
 #define GMEM_WAIT_MAX_NS	(10 * NSEC_PER_MSEC)
+#define GMEM_WAIT_LOOKS		4
 
 /**
  * struct gmem_walk - a way through all spans of all ranges of a conversion
@@ -368,30 +369,32 @@ static bool gmem_referenced(struct gmem_inode *gi, pgoff_t index)
 }
 
 /*
- * Sleep until nobody holds page @index.  Whoever drops a reference that is not
- * the last tells nobody, so this looks, less and less often, and without
- * unmapping anything from those who use the page.
+ * Sleep until nobody holds page @index, or until it is time to try all the same.
+ * Whoever drops a reference that is not the last tells nobody, so this looks, less
+ * and less often, and without unmapping anything from those who use the page.
+ * Where short references follow each other no look may ever find none; a try can,
+ * as it keeps new ones away.
  */
 static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
-				  ktime_t deadline)
+				  ktime_t deadline, ktime_t *delay)
 {
-	ktime_t delay = GMEM_WAIT_MIN_NS;
+	unsigned int looks = 0;
 	int err;
 
 	do {
-		ktime_t now = ktime_get(), until = min(now + delay, deadline);
+		ktime_t now = ktime_get(), until = min(now + *delay, deadline);
 
 		if (now >= deadline)
 			return -ETIMEDOUT;
 		set_current_state(TASK_INTERRUPTIBLE);
 		if (!signal_pending(current))
-			schedule_hrtimeout_range(&until, delay / 4, HRTIMER_MODE_ABS);
+			schedule_hrtimeout_range(&until, *delay / 4, HRTIMER_MODE_ABS);
 		__set_current_state(TASK_RUNNING);
 		err = gmem_interrupted();
 		if (err)
 			return err;
-		delay = min(2 * delay, GMEM_WAIT_MAX_NS);
-	} while (gmem_referenced(gi, index));
+		*delay = min(2 * *delay, GMEM_WAIT_MAX_NS);
+	} while (++looks < GMEM_WAIT_LOOKS && gmem_referenced(gi, index));
 	return 0;
 }
 
@@ -410,6 +413,7 @@ static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
 int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
 		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy)
 {
+	ktime_t delay = GMEM_WAIT_MIN_NS;
 	int err;
 
 	err = gmem_reserve_maps(gi, ranges, nr);
@@ -419,7 +423,7 @@ int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *range
 		err = gmem_try_convert(gi, ranges, nr, busy);
 		if (err != -EAGAIN || !deadline)
 			return err;
-		err = gmem_wait_unreferenced(gi, *busy, *deadline);
+		err = gmem_wait_unreferenced(gi, *busy, *deadline, &delay);
 	} while (!err);
 	return err;
 }

@@ -126,7 +126,8 @@ struct gmemfd_create {
 
 /*
  * To private: rather than fail with EAGAIN, sleep until nobody holds references.
- * Nothing has changed meanwhile, and all can be used and converted by others.
+ * Nothing has changed meanwhile, and all can be used and converted by others, but
+ * for a millisecond or two now and then, in which new references are held off.
  */
 #define GMEMFD_CONVERT_WAIT	0x1ULL
 
