@@ -369,6 +369,19 @@ static bool gmem_referenced(struct gmem_inode *gi, pgoff_t index)
 }
 
 /*
+ * Has the caller to leave the kernel?  For a signal, a debugger, or a freezer: the
+ * call goes on afterwards with the time that is left, unless a handler runs.  Or,
+ * without noticing, for work of its own (io_uring's, which may be what drops a
+ * reference).
+ */
+static int gmem_interrupted(void)
+{
+	if (!signal_pending(current))
+		return 0;
+	return task_sigpending(current) ? -ERESTARTNOHAND : -ERESTARTNOINTR;
+}
+
+/*
  * Sleep until nobody holds page @index, or until it is time to try all the same.
  * Whoever drops a reference that is not the last tells nobody, so this looks, less
  * and less often, and without unmapping anything from those who use the page.
@@ -407,8 +420,8 @@ static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
  * @busy: out, if a conversion was refused: the first page somebody held a
  *	reference to
  *
- * Return: 0 or the errors in the description of struct gmemfd_convert, or
- * -ERESTARTNOINTR.
+ * Return: 0 or the errors in the description of struct gmemfd_convert, or, after
+ * waiting, -ERESTARTNOHAND or -ERESTARTNOINTR.
  */
 int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
 		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy)

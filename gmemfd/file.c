@@ -352,9 +352,9 @@ static long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t le
 		pgoff_t end = pos + (span.hi - span.lo);
 		struct gmem_invalidation inv = {};
 
-		err = gmem_interrupted();
-		if (err)
-			return err;
+		/* For no other signal: io_uring calls this, too, and cannot restart it. */
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		err = gmem_lock_blocks(gi, pos, end);
 		if (err)
 			return err;
@@ -380,6 +380,12 @@ static int gmem_compare_ranges(const void *a, const void *b)
 	/* sort() sleeps nowhere itself, and 65,536 ranges take it milliseconds. */
 	cond_resched();
 	return cmp_int(ra->offset, rb->offset);
+}
+
+/* The call ended early; but for -EINTR it goes on unless a handler runs. */
+static bool gmem_was_interrupted(int err)
+{
+	return err == -EINTR || err == -ERESTARTNOHAND || err == -ERESTARTNOINTR;
 }
 
 /*
@@ -418,7 +424,7 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 			   flags & GMEMFD_CONVERT_WAIT ? &deadline : NULL, &busy);
 	if (busy != ULONG_MAX)
 		*error_offset = (u64)busy << PAGE_SHIFT;
-	if ((err == -EINTR || err == -ERESTARTNOINTR) && *timeout < KTIME_MAX)
+	if (gmem_was_interrupted(err) && *timeout < KTIME_MAX)
 		*timeout = max(ktime_sub(deadline, ktime_get()), 0);
 	return err;
 }
@@ -426,8 +432,7 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 /* Errors that tell more than their number does. */
 static bool gmem_convert_tells(int err)
 {
-	return err == -EAGAIN || err == -ETIMEDOUT || err == -EINTR ||
-	       err == -ERESTARTNOINTR;
+	return err == -EAGAIN || err == -ETIMEDOUT || gmem_was_interrupted(err);
 }
 
 static int gmem_ioctl_convert(struct file *file, void __user *argp)

@@ -189,17 +189,6 @@ static inline bool gmem_should_fail(void)
 }
 #endif
 
-/*
- * Has the caller to leave the kernel?  For a signal; or, without noticing, for
- * work of its own (io_uring's, which may be what drops a reference).
- */
-static inline int gmem_interrupted(void)
-{
-	if (!signal_pending(current))
-		return 0;
-	return task_sigpending(current) ? -EINTR : -ERESTARTNOINTR;
-}
-
 static inline bool gmem_off_direct_map(const struct gmem_inode *gi)
 {
 	return !(gi->flags & GMEMFD_CREATE_KEEP_DIRECT_MAP);

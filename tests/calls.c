@@ -422,19 +422,6 @@ static long futex(char *at, int op, uint32_t value)
 	return syscall(SYS_futex, at, op, value, NULL, NULL, 0);
 }
 
-static char state_of(pid_t pid)
-{
-	char path[32], state = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	f = fopen(path, "r");
-	EXPECT(f);
-	EXPECT_EQ(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
-	fclose(f);
-	return state;
-}
-
 /* A process asleep on a word, which it has mapped elsewhere. */
 static pid_t sleep_on(size_t at)
 {

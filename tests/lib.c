@@ -584,6 +584,19 @@ long pool(size_t block, const char *key)
 	return read_long(path);
 }
 
+char state_of(pid_t pid)
+{
+	char path[32], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "r");
+	EXPECT(f);
+	EXPECT_EQ(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
+	fclose(f);
+	return state;
+}
+
 bool kernel_before(unsigned int major, unsigned int minor)
 {
 	unsigned int a, b;

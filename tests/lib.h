@@ -149,6 +149,7 @@ long read_long(const char *path);
 void write_text(const char *path, const char *text);
 long meminfo(const char *key);
 long pool(size_t block, const char *key);	/* e.g. pool(2 * MB, "free_hugepages") */
+char state_of(pid_t pid);	/* a letter, see proc_pid_stat(5) */
 bool debug_kernel(void);
 bool kernel_before(unsigned int major, unsigned int minor);
 

@@ -15,7 +15,9 @@
  *              The private or shared state stays.  Both take offsets and
  *              lengths in bytes, multiples of 4096.  Past the end of the file
  *              there is nothing to punch, which is no error.
+ *              Only fatal signals end it early; what was done before stays.
  *                EINVAL      unaligned, empty, or allocating past the end
+ *                EFBIG       offset + length is beyond 2^63 - 1
  *                EOPNOTSUPP  another mode, or without FALLOC_FL_KEEP_SIZE
  *                ENOSPC      a cgroup limit or a memory policy is in the way,
  *                            or pages of the block that was punched here are
@@ -24,7 +26,6 @@
  *                ENOMEM      no memory for bookkeeping; what was done before
  *                            stays, and no contents or states have changed
  *                            where it happened
- *                EINTR       a signal came; what was done before stays
  *   ioctl      the GMEMFD_* calls below marked "gmem fd".
  *   KVM        KVM_SET_USER_MEMORY_REGION2 with KVM_MEM_GUEST_MEMFD takes a
  *              gmem fd for guest_memfd, for VMs of the default type.  The guest
@@ -142,7 +143,9 @@ struct gmemfd_create {
  *	(pinned, in a pipe, under I/O)
  * @timeout: in: with GMEMFD_CONVERT_WAIT: nanoseconds to wait at most, 2^63
  *	or more for as long as it takes; otherwise zero.  out, with EINTR after
- *	waiting: what is left of it
+ *	waiting: what is left of it.  If the task is stopped, looked at by a
+ *	debugger, or frozen while it waits, the call goes on afterwards; then
+ *	both this and @error_offset have been written, whatever comes of it
  * @reserved: zero
  *
  * Contents stay, in the same physical pages.  Either the whole range is as
@@ -154,7 +157,7 @@ struct gmemfd_create {
  * EINVAL  unaligned, empty, overflowing, past the end; unknown attribute
  * EAGAIN  to private, and a page is referenced: see @error_offset
  * ETIMEDOUT  the same, with GMEMFD_CONVERT_WAIT, when time is up
- * EINTR   the same, when a signal came; or a fatal signal at any time
+ * EINTR   the same, when a signal handler ran, with SA_RESTART or without
  * ENOMEM  no memory for bookkeeping
  * EHWPOISON  to shared, and a memory error makes a block unusable
  */
