@@ -435,7 +435,21 @@ static bool gmem_convert_tells(int err)
 	return err == -EAGAIN || err == -ETIMEDOUT || gmem_was_interrupted(err);
 }
 
-static int gmem_ioctl_convert(struct file *file, void __user *argp)
+/* What upstream's flags ask for: is it done anyway?  They are not ours. */
+static int gmem_upstream_flags(u64 flags)
+{
+	switch (flags) {
+	case 0:
+	case GMEMFD_KVM_ATTRIBUTES2_PRESERVE:
+		return 0;
+	case GMEMFD_KVM_ATTRIBUTES2_ZERO:
+		return -EOPNOTSUPP;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int gmem_ioctl_convert(struct file *file, unsigned int cmd, void __user *argp)
 {
 	struct gmemfd_convert __user *user = argp;
 	struct gmemfd_convert_range range;
@@ -446,6 +460,12 @@ static int gmem_ioctl_convert(struct file *file, void __user *argp)
 		return -EFAULT;
 	if (memchr_inv(arg.reserved, 0, sizeof(arg.reserved)))
 		return -EINVAL;
+	if (cmd == GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2) {
+		err = gmem_upstream_flags(arg.flags);
+		if (err)
+			return err;
+		arg.flags = 0;
+	}
 	range = (struct gmemfd_convert_range) { arg.offset, arg.size, arg.attributes };
 	err = gmem_convert_ranges(file, &range, 1, arg.flags, &arg.error_offset,
 				  &arg.timeout);
@@ -575,7 +595,7 @@ static long gmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	switch (cmd) {
 	case GMEMFD_CONVERT:
 	case GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2:
-		return gmem_ioctl_convert(file, argp);
+		return gmem_ioctl_convert(file, cmd, argp);
 	case GMEMFD_CONVERT_RANGES:
 		return gmem_ioctl_convert_ranges(file, argp);
 	case GMEMFD_GET_RANGES:

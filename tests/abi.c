@@ -265,6 +265,66 @@ TEST(convert_by_upstream_number)
 	EXPECT_EQ(gmem_state(fd, 0), 0);
 }
 
+/* Its flags are upstream's: what is WAIT for us is ZERO there. */
+TEST(convert_by_upstream_flags)
+{
+	const struct gmemfd_convert good = {
+		.size = PAGE, .attributes = GMEMFD_ATTRIBUTE_PRIVATE,
+		.flags = GMEMFD_KVM_ATTRIBUTES2_PRESERVE,
+	};
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB);
+	struct gmemfd_convert convert;
+
+	EXPECT_EQ(GMEMFD_KVM_ATTRIBUTES2_ZERO, 1);
+	EXPECT_EQ(GMEMFD_KVM_ATTRIBUTES2_PRESERVE, 2);
+	fill(p, 2 * MB, 1);
+	for (uint64_t flags = 1; flags; flags <<= 1) {
+		convert = good;
+		convert.flags = flags;
+		if (flags != GMEMFD_KVM_ATTRIBUTES2_PRESERVE)
+			EXPECT_ERR(ioctl(fd, GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2, &convert),
+				   flags == GMEMFD_KVM_ATTRIBUTES2_ZERO ? EOPNOTSUPP : EINVAL);
+		convert.flags |= GMEMFD_KVM_ATTRIBUTES2_PRESERVE |
+				 GMEMFD_KVM_ATTRIBUTES2_ZERO;
+		EXPECT_ERR(ioctl(fd, GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2, &convert), EINVAL);
+	}
+	convert = good; convert.timeout = 1;
+	EXPECT_ERR(ioctl(fd, GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2, &convert), EINVAL);
+	convert = good; convert.reserved[9] = 1;
+	EXPECT_ERR(ioctl(fd, GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2, &convert), EINVAL);
+	EXPECT_EQ(gmem_state(fd, 0), 0);
+	EXPECT(holds(p, 2 * MB, 1));
+
+	convert = good;
+	EXPECT_EQ(ioctl(fd, GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2, &convert), 0);
+	EXPECT_EQ(gmem_state(fd, 0), 1);
+	convert.attributes = 0;
+	EXPECT_EQ(ioctl(fd, GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2, &convert), 0);
+	EXPECT(holds(p, 2 * MB, 1));
+}
+
+/* It does not wait, and says where, as upstream's does. */
+TEST(convert_by_upstream_number_refused)
+{
+	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED |
+					     GMEMFD_CREATE_SMALL_SHARED);
+	struct gmemfd_convert convert = {
+		.size = 4 * MB, .attributes = GMEMFD_ATTRIBUTE_PRIVATE,
+		.flags = GMEMFD_KVM_ATTRIBUTES2_PRESERVE,
+	};
+	char *p = gmem_map(fd, 0, 4 * MB);
+	struct pin pin;
+
+	p[3 * MB] = 1;
+	pin_io_uring(&pin, p + 3 * MB, PAGE);
+	EXPECT_ERR(ioctl(fd, GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2, &convert), EAGAIN);
+	EXPECT_EQ(convert.error_offset, 3 * MB);
+	EXPECT_EQ(convert.timeout, 0);
+	EXPECT_EQ(gmem_state(fd, 0), 0);
+	unpin(&pin);
+}
+
 TEST(get_ranges)
 {
 	int fd = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);

@@ -151,8 +151,8 @@ struct gmemfd_create {
  * Contents stay, in the same physical pages.  Either the whole range is as
  * asked afterwards or nothing has changed.  To shared never fails because of
  * references.  Laid out as struct kvm_memory_attributes2 of the proposed
- * in-place conversion for KVM's guest_memfd (series v8, June 2026), whose
- * ioctl number works on a gmem fd too.
+ * in-place conversion for KVM's guest_memfd (series v8, June 2026); see
+ * GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2.
  *
  * EINVAL  unaligned, empty, overflowing, past the end; unknown attribute
  * EAGAIN  to private, and a page is referenced: see @error_offset
@@ -172,8 +172,23 @@ struct gmemfd_convert {
 };
 
 #define GMEMFD_CONVERT		_IOWR(GMEMFD_IOC, 0x02, struct gmemfd_convert)
+
+/*
+ * The same by upstream's ioctl number, for VMMs written for the proposed in-place
+ * conversion.  It takes the flags of upstream's postings of spring 2026 and none of
+ * ours, which have the same bits: so there is no waiting, and @timeout is zero.
+ * Contents are always preserved, whether or not the flag asks for it.
+ *
+ * There a reference holds back its 4 KiB page and no other; here that is so if the
+ * file was made with GMEMFD_CREATE_SMALL_SHARED, and otherwise of 2 MiB.
+ *
+ * EOPNOTSUPP  GMEMFD_KVM_ATTRIBUTES2_ZERO
+ * EINVAL      both flags, or another one
+ */
 #define GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2 \
 				_IOWR(0xAE, 0xd2, struct gmemfd_convert)
+#define GMEMFD_KVM_ATTRIBUTES2_ZERO	0x1ULL
+#define GMEMFD_KVM_ATTRIBUTES2_PRESERVE	0x2ULL
 
 /**
  * struct gmemfd_convert_range - one range of GMEMFD_CONVERT_RANGES
