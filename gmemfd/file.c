@@ -644,6 +644,8 @@ static int gmem_file_release(struct inode *inode, struct file *file)
 const struct file_operations gmem_fops = {
 	.owner			= THIS_MODULE,
 	.release		= gmem_file_release,
+	.llseek			= generic_file_llseek,
+	.fsync			= noop_fsync,
 	.mmap			= gmem_mmap,
 	.get_unmapped_area	= thp_get_unmapped_area,
 	.fallocate		= gmem_fallocate,

@@ -383,7 +383,6 @@ TEST(other_calls_refused)
 	EXPECT_ERR(write(fd, &c, 1), EINVAL);
 	EXPECT_ERR(pread(fd, &c, 1, 0), ESPIPE);
 	EXPECT_ERR(pwrite(fd, &c, 1, 0), ESPIPE);
-	EXPECT_ERR(lseek(fd, 0, SEEK_SET), ESPIPE);
 	EXPECT_ERR(ftruncate(fd, 0), EINVAL);
 	EXPECT_ERR(ftruncate(fd, 4 * MB), EINVAL);
 	EXPECT_ERR(fchmod(fd, 0777), EINVAL);
@@ -393,6 +392,9 @@ TEST(other_calls_refused)
 	EXPECT_ERR(fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_ZERO_RANGE,
 			     0, 2 * MB), EOPNOTSUPP);
 	EXPECT_ERR(fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 0, 2 * MB), EOPNOTSUPP);
+	EXPECT_ERR(gmem_allocate(fd, 0, INT64_MAX & -PAGE), EINVAL);
+	EXPECT_ERR(gmem_allocate(fd, PAGE, INT64_MAX & -PAGE), EFBIG);
+	EXPECT_ERR(gmem_punch(fd, PAGE, INT64_MAX & -PAGE), EFBIG);
 	EXPECT(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED);
 	EXPECT_EQ(errno, EINVAL);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -403,6 +405,45 @@ TEST(other_calls_refused)
 	EXPECT_EQ(st.st_size, 2 * MB);
 	EXPECT_EQ(st.st_blksize, 2 * MB);
 	EXPECT_EQ(st.st_blocks, 0);
+}
+
+TEST(seeking_tells_the_size)
+{
+	int fd = gmem_create(4 * MB, 2 * MB, 0);
+	char c = 0;
+
+	EXPECT_EQ(lseek(fd, 0, SEEK_CUR), 0);
+	EXPECT_EQ(lseek(fd, 0, SEEK_END), 4 * MB);
+	EXPECT_EQ(lseek(fd, 0, SEEK_CUR), 4 * MB);
+	EXPECT_EQ(lseek(fd, -PAGE, SEEK_END), 4 * MB - PAGE);
+	EXPECT_EQ(lseek(fd, PAGE, SEEK_SET), PAGE);
+	EXPECT_EQ(lseek(fd, PAGE, SEEK_CUR), 2 * PAGE);
+	EXPECT_EQ(lseek(fd, PAGE, SEEK_DATA), PAGE);
+	EXPECT_EQ(lseek(fd, PAGE, SEEK_HOLE), 4 * MB);
+	EXPECT_ERR(lseek(fd, 4 * MB, SEEK_DATA), ENXIO);
+	EXPECT_ERR(lseek(fd, -1, SEEK_SET), EINVAL);
+	EXPECT_ERR(lseek(fd, 0, 77), EINVAL);
+	/* There is nothing to read or write for all that. */
+	EXPECT_EQ(lseek(fd, 0, SEEK_SET), 0);
+	EXPECT_ERR(read(fd, &c, 1), EINVAL);
+	EXPECT_ERR(write(fd, &c, 1), EINVAL);
+	EXPECT_ERR(pread(fd, &c, 1, 0), ESPIPE);
+	EXPECT_ERR(pwrite(fd, &c, 1, 0), ESPIPE);
+}
+
+TEST(syncing_is_no_error)
+{
+	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 4 * MB);
+
+	p[0] = 1;
+	EXPECT_EQ(gmem_convert(fd, 2 * MB, PAGE, true), 0);
+	EXPECT_EQ(fsync(fd), 0);
+	EXPECT_EQ(fdatasync(fd), 0);
+	EXPECT_EQ(msync(p, 4 * MB, MS_SYNC), 0);
+	EXPECT_EQ(msync(p, 4 * MB, MS_ASYNC), 0);
+	EXPECT_EQ(p[0], 1);
+	EXPECT_EQ(gmem_state(fd, 2 * MB), 1);
 }
 
 TEST(stat_and_fdinfo_tell)

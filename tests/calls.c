@@ -236,6 +236,7 @@ TEST(no_reference_after_mlock)
 
 	set_up();
 	EXPECT_EQ(mlock(p, SPLIT), 0);
+	EXPECT_EQ(smaps(p, "Locked"), 0);	/* VM_SPECIAL: not counted */
 	expect_free();
 	/* The private pages cannot be had; the rest is as if they could. */
 	EXPECT_ERR(mlock(p, SIZE), ENOMEM);
@@ -625,11 +626,11 @@ TEST(no_reference_after_page_cache_calls)
 	unsigned char vec[SIZE / PAGE];
 
 	set_up();
-	EXPECT_ERR(msync(p, SIZE, MS_SYNC), EINVAL);
+	EXPECT_EQ(msync(p, SIZE, MS_SYNC), 0);
 	EXPECT_EQ(msync(p, SIZE, MS_ASYNC), 0);
 	EXPECT_EQ(msync(p, SIZE, MS_INVALIDATE), 0);
-	EXPECT_ERR(fsync(fd), EINVAL);
-	EXPECT_ERR(fdatasync(fd), EINVAL);
+	EXPECT_EQ(fsync(fd), 0);
+	EXPECT_EQ(fdatasync(fd), 0);
 	expect_free();
 	EXPECT_EQ(mincore(p, SIZE, vec), 0);
 	EXPECT(vec[0] && vec[PRIVATE / PAGE - 1] && !vec[PRIVATE / PAGE]);

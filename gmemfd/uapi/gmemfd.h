@@ -26,6 +26,9 @@
  *                ENOMEM      no memory for bookkeeping; what was done before
  *                            stays, and no contents or states have changed
  *                            where it happened
+ *   lseek      SEEK_END tells the size.  SEEK_DATA and SEEK_HOLE take all of the
+ *              file for data; GMEMFD_GET_RANGES knows better.
+ *   fsync      and msync: there is nothing to write back, which is no error.
  *   ioctl      the GMEMFD_* calls below marked "gmem fd".
  *   KVM        KVM_SET_USER_MEMORY_REGION2 with KVM_MEM_GUEST_MEMFD takes a
  *              gmem fd for guest_memfd, for VMs of the default type.  The guest
@@ -46,7 +49,7 @@
  *                ENOMEM      no memory for bookkeeping; the guest can go on
  *
  * Everything else is refused: read, write, splice, truncate, fchmod: EINVAL;
- * pread, pwrite, lseek: ESPIPE; opening /proc/PID/fd/N: ENXIO.
+ * pread, pwrite: ESPIPE; opening /proc/PID/fd/N: ENXIO.
  * All calls: ENOTTY for an ioctl the fd does not know, EFAULT for a bad
  * pointer, EINVAL for an unknown flag or a reserved field that is not zero.
  */

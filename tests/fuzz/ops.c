@@ -908,7 +908,7 @@ static void bad_calls(struct thread *t, struct file *f)
 	case 8: ret = read(f->fd, &c, 1); break;
 	case 9: ret = write(f->fd, &c, 1); break;
 	case 10: ret = pread(f->fd, &c, 1, at); want = ESPIPE; break;
-	case 11: ret = lseek(f->fd, 0, SEEK_SET); want = ESPIPE; break;
+	case 11: ret = lseek(f->fd, -1, SEEK_SET); break;
 	case 12: ret = ftruncate(f->fd, at); break;
 	case 13: ret = ioctl(f->fd, GMEMFD_CREATE, &get); want = ENOTTY; break;
 	case 14: get.offset = f->size; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
