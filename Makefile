@@ -9,7 +9,8 @@
 #   make kcsan    all that runs side by side, watched for data races
 #   make check-distro   packages in a booted Debian 13; make check-distro-full
 #   make module   the module for KDIR, by default the running kernel
-#   make gmemctl  the tool; gmemctl_install puts it under DESTDIR and PREFIX
+#   make gmemctl  the tool; gmemctl_install puts it and the manual pages under
+#                 DESTDIR and PREFIX
 #   make kernel-deb     Debian packages of a kernel with the shim: SERIES, FLAVOUR
 #                       (cloud, full or lab), REVISION; see scripts/kernel-deb
 #   make deb      the Debian packages gmemfd-dkms and gmemctl
@@ -49,6 +50,7 @@ $(BUILD)/gmemctl: $(wildcard tools/gmemctl/*.[ch]) gmemfd/uapi/gmemfd.h VERSION
 gmemctl_install: gmemctl
 	install -D -m 755 $(BUILD)/gmemctl $(DESTDIR)$(PREFIX)/sbin/gmemctl
 	install -D -m 644 tools/gmemctl/gmemctl.8 $(DESTDIR)$(PREFIX)/share/man/man8/gmemctl.8
+	install -D -m 644 docs/gmemfd.4 $(DESTDIR)$(PREFIX)/share/man/man4/gmemfd.4
 	install -D -m 644 tools/gmemctl/gmemctl.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/gmemctl
 
