@@ -243,11 +243,37 @@ static void gmem_undo_direct_map(struct gmem_inode *gi,
 		if (!span->block->memory)
 			continue;
 		WARN_ON_ONCE(gmem_direct_map_runs(span->block, true, !walk.private,
-						  span->lo, span->hi, !walk.private));
+						  span->lo, span->hi, walk.private ?
+						  gmem_direct_map_restore :
+						  gmem_direct_map_remove));
 		if (!walk.private)
 			gmem_direct_map_flush(span->block->memory->loan.page +
 					      span->lo, span->hi - span->lo);
 	}
+}
+
+/* What was exposed is there to stay. */
+static void gmem_keep_in_direct_map(struct gmem_inode *gi,
+				    const struct gmemfd_convert_range *ranges,
+				    unsigned int nr)
+{
+	struct gmem_walk walk;
+
+	for_each_converted(walk, gi, ranges, nr) {
+		struct gmem_span *span = &walk.span;
+
+		/* Parts of a region are merged by nobody but this file. */
+		if (walk.private || !span->block->memory ||
+		    span->hi - span->lo < GMEM_REGION_PAGES)
+			continue;
+		WARN_ON_ONCE(gmem_direct_map_runs(span->block, true, true, span->lo,
+						  span->hi, gmem_direct_map_restore));
+	}
+}
+
+static bool gmem_in_one_region(const struct gmemfd_convert_range *range)
+{
+	return range->offset / PMD_SIZE == (range->offset + range->size - 1) / PMD_SIZE;
 }
 
 /* Out of the direct map with what becomes private, into it with the rest. */
@@ -255,50 +281,56 @@ static int gmem_change_direct_map(struct gmem_inode *gi,
 				  const struct gmemfd_convert_range *ranges,
 				  unsigned int nr)
 {
+	/* If it is one thing that happens, nothing fails after it. */
+	bool expose = nr > 1 || !gmem_in_one_region(ranges);
 	struct gmem_walk walk;
 	int err = 0;
 
 	if (!gmem_off_direct_map(gi))
 		return 0;
-	gmem_direct_map_begin();
 	for_each_converted(walk, gi, ranges, nr) {
 		if (!walk.span.block->memory)
 			continue;
 		err = gmem_should_fail() ? -ENOMEM :
 		      gmem_direct_map_runs(walk.span.block, true, !walk.private,
-					   walk.span.lo, walk.span.hi, walk.private);
+					   walk.span.lo, walk.span.hi,
+					   walk.private ? gmem_direct_map_remove :
+					   expose ? gmem_direct_map_expose :
+						    gmem_direct_map_restore);
 		if (err) {
 			gmem_undo_direct_map(gi, ranges, nr, walk.pos);
-			break;
+			return err;
 		}
 	}
-	gmem_direct_map_end();
-	if (!err)
-		gmem_flush_ranges(gi, ranges, nr);
-	return err;
+	if (expose)
+		gmem_keep_in_direct_map(gi, ranges, nr);
+	gmem_flush_ranges(gi, ranges, nr);
+	return 0;
 }
 
 /*
  * Merge the direct map where it has tables and whole regions are shared now, and to
- * 1 GiB when all of the block is; of small blocks that may take its neighbours.
+ * 1 GiB when all of the block is.
  */
 static void gmem_heal_span(const struct gmem_span *span)
 {
 	unsigned long last = DIV_ROUND_UP(span->hi, GMEM_REGION_PAGES);
-	unsigned long first = span->lo >> GMEM_REGION_ORDER, i = first;
+	unsigned long first = span->lo >> GMEM_REGION_ORDER, i, end;
 	struct gmem_block *block = span->block;
 	struct gmem_memory *memory = block->memory;
-	bool heal = block->state.kind == GMEM_ALL_SHARED;
+	bool look = block->state.kind == GMEM_ALL_SHARED;
 
-	for_each_set_bit_from(i, memory->tables, last) {
-		if (!gmem_state_folio_order(&block->state, i << GMEM_REGION_ORDER))
+	for (i = first; (i = find_next_bit(memory->tables, last, i)) < last; i = end + 1) {
+		for (end = i; end < last && test_bit(end, memory->tables) &&
+		     gmem_state_folio_order(&block->state, end << GMEM_REGION_ORDER);)
+			end++;
+		if (end == i)
 			continue;
-		__clear_bit(i, memory->tables);
-		heal = true;
+		gmem_direct_map_heal(memory, i, end);
+		look = false;
 	}
-	if (heal)
-		gmem_direct_map_heal(memory->loan.page + (first << GMEM_REGION_ORDER),
-				     (last - first) << GMEM_REGION_ORDER);
+	if (look)
+		gmem_direct_map_heal(memory, first, first);
 }
 
 /* Publish the new states, and have the folios follow.  Cannot fail. */
@@ -357,7 +389,8 @@ static bool gmem_referenced(struct gmem_inode *gi, pgoff_t index)
 	struct gmem_memory *memory;
 	bool referenced = false;
 
-	gmem_lock_block_shared(gi, span.block);
+	if (gmem_lock_block_shared(gi, span.block))
+		return true;	/* and about to be interrupted */
 	memory = span.block->memory;
 	if (memory && !gmem_state_private(&span.block->state, span.lo)) {
 		struct folio *folio = page_folio(memory->loan.page + span.lo);

@@ -30,15 +30,14 @@ struct fault_attr gmem_fail_attr = {	/* by fail-nth, and silently */
 static u64 __init gmem_find_block_sizes(void)
 {
 	static const unsigned int candidates[] __initconst = { SZ_2M, SZ_1G };
-	struct hugepage_subpool *pool;
+	struct gmem_pool pool;
 	u64 sizes = 0;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(candidates); i++) {
-		pool = gmem_pool_reserve(get_order(candidates[i]), 0);
-		if (IS_ERR(pool))
+		if (gmem_pool_reserve(&pool, get_order(candidates[i]), 0))
 			continue;
-		gmem_pool_release(pool);
+		gmem_pool_release(&pool);
 		sizes |= candidates[i];
 	}
 	return sizes;

@@ -108,14 +108,41 @@ void gmem_unlock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last)
 }
 
 /**
- * gmem_lock_block_shared - keep a block as it is
+ * gmem_lock_block - lock a block exclusively where there is no way back
  * @gi: the file
  * @block: the block
  */
-void gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
+void gmem_lock_block(struct gmem_inode *gi, struct gmem_block *block)
+{
+	lock_map_acquire(&gi->lock_map);
+	down_write(&block->lock);
+}
+
+/**
+ * gmem_unlock_block - undo gmem_lock_block()
+ * @gi: the file
+ * @block: the block
+ */
+void gmem_unlock_block(struct gmem_inode *gi, struct gmem_block *block)
+{
+	up_write(&block->lock);
+	lock_map_release(&gi->lock_map);
+}
+
+/**
+ * gmem_lock_block_shared - keep a block as it is
+ * @gi: the file
+ * @block: the block
+ *
+ * Return: 0, or -EINTR if a fatal signal came.
+ */
+int gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
 {
 	lock_map_acquire_read(&gi->lock_map);
-	down_read(&block->lock);
+	if (!down_read_killable(&block->lock))
+		return 0;
+	lock_map_release(&gi->lock_map);
+	return -EINTR;
 }
 
 /**
@@ -208,7 +235,9 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	block = &gi->blocks[vmf->pgoff >> gi->block_order];
 	i = vmf->pgoff & (gmem_block_pages(gi) - 1);
 
-	gmem_lock_block_shared(gi, block);
+	/* Who is killed may be told anything. */
+	if (gmem_lock_block_shared(gi, block))
+		return VM_FAULT_SIGBUS;
 	for (;;) {
 		if (gmem_state_private(&block->state, i)) {
 			ret = VM_FAULT_SIGBUS;
@@ -217,21 +246,21 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 		gmem_fault_range(gi, block, i, &lo, &hi);
 		if (gmem_touched(block, lo, hi) && !gmem_wants_split(gi, block, i))
 			break;
-		up_read(&block->lock);
-		down_write(&block->lock);
-		err = 0;
+		gmem_unlock_block_shared(gi, block);
+		err = gmem_lock_blocks(gi, vmf->pgoff, vmf->pgoff + 1);
+		if (err)
+			return VM_FAULT_SIGBUS;
 		if (!gmem_state_private(&block->state, i)) {
 			gmem_fault_range(gi, block, i, &lo, &hi);
 			err = gmem_touch(gi, block, lo, hi) ?:
 			      gmem_split_poisoned(gi, block, i);
 		}
 		/* Not downgrade_write(): lockdep would not know the lock. */
-		up_write(&block->lock);
-		down_read(&block->lock);
-		if (err) {
-			ret = vmf_error(err);
-			goto out;
-		}
+		gmem_unlock_blocks(gi, vmf->pgoff, vmf->pgoff + 1);
+		if (err)
+			return vmf_error(err);
+		if (gmem_lock_block_shared(gi, block))
+			return VM_FAULT_SIGBUS;
 	}
 	/* Locked until it is mapped: see gmem_folio_freeze(). */
 	vmf->page = block->memory->loan.page + i;
@@ -287,44 +316,160 @@ static int gmem_mmap(struct file *file, struct vm_area_struct *vma)
 
 /* fallocate */
 
-static int gmem_allocate(struct gmem_inode *gi, const struct gmem_span *span)
+/*
+ * Zeroed step by step, with the block let go of in between; and only then made ready,
+ * all at once, so that large entries of the direct map are changed as such.
+ */
+static int gmem_zero_ahead(struct gmem_inode *gi, const struct gmem_span *span,
+			   pgoff_t pos, pgoff_t end)
 {
-	return gmem_touch(gi, span->block, span->lo, span->hi);
+	unsigned long lo = span->lo;
+	bool more = span->hi - span->lo > GMEM_REGION_PAGES;
+	int err;
+
+	while (more) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		err = gmem_lock_blocks(gi, pos, end);
+		if (err)
+			return err;
+		if (!span->block->memory)
+			err = gmem_memory_take(gi, span->block);
+		if (!err)
+			more = gmem_memory_zero_next(span->block, &lo, span->hi);
+		gmem_unlock_blocks(gi, pos, end);
+		if (err)
+			return err;
+		cond_resched();
+	}
+	return 0;
 }
 
-static int gmem_punch(struct gmem_inode *gi, const struct gmem_span *span)
+static int gmem_allocate(struct gmem_inode *gi, const struct gmem_span *span, pgoff_t pos)
+{
+	pgoff_t end = pos + (span->hi - span->lo);
+	int err;
+
+	err = gmem_zero_ahead(gi, span, pos, end);
+	if (!err)
+		err = gmem_lock_blocks(gi, pos, end);
+	if (err)
+		return err;
+	err = gmem_touch(gi, span->block, span->lo, span->hi);
+	gmem_unlock_blocks(gi, pos, end);
+	return err;
+}
+
+/* Lock a range of a block, and take it from the guest. */
+static int gmem_punch_begin(struct gmem_inode *gi, pgoff_t pos, pgoff_t end,
+			    struct gmem_invalidation *inv)
+{
+	int err;
+
+	for (;;) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		err = gmem_lock_blocks(gi, pos, end);
+		if (err || !gmem_kvm_invalidate_begin(gi, pos, end, inv))
+			return err;
+		gmem_unlock_blocks(gi, pos, end);
+		gmem_kvm_wait_gone(gi, inv);
+	}
+}
+
+static void gmem_punch_end(struct gmem_inode *gi, pgoff_t pos, pgoff_t end,
+			   struct gmem_invalidation *inv)
+{
+	gmem_unlock_blocks(gi, pos, end);
+	/* May be the end of the VM, hence with nothing locked. */
+	gmem_kvm_invalidate_end(inv);
+	cond_resched();
+}
+
+/* The whole block goes.  Locked, and with nothing of it mapped in a guest. */
+static void gmem_punch_block(struct gmem_inode *gi, struct gmem_block *block)
+{
+	gmem_memory_release(gi, block);
+	kvfree(block->punched);
+	block->punched = NULL;
+}
+
+/* Part of one region, locked, and not mapped in a guest. */
+static int gmem_punch_pages(struct gmem_inode *gi, struct gmem_block *block,
+			    unsigned long lo, unsigned long hi)
 {
 	unsigned long nr = gmem_block_pages(gi);
-	struct gmem_block *block = span->block;
 	int err;
 
 	if (!block->memory)
 		return 0;
-	if (span->hi - span->lo < nr) {
-		if (!block->punched)
-			block->punched = kvcalloc(BITS_TO_LONGS(nr), sizeof(long),
-						  GMEM_GFP);
-		if (!block->punched)
-			return -ENOMEM;
-		gmem_unmap_settled(gi, block, span->lo, span->hi);
-		err = gmem_memory_zero(gi, block, span->lo, span->hi);
-		if (err) {
-			gmem_clear_punched(gi, block, 0, 0);
-			return err;
-		}
-		bitmap_set(block->punched, span->lo, span->hi - span->lo);
-		if (!bitmap_full(block->punched, nr))
-			return 0;
+	if (!block->punched)
+		block->punched = kvcalloc(BITS_TO_LONGS(nr), sizeof(long), GMEM_GFP);
+	if (!block->punched)
+		return -ENOMEM;
+	gmem_unmap_settled(gi, block, lo, hi);
+	err = gmem_memory_zero(gi, block, lo, hi);
+	if (err) {
+		gmem_clear_punched(gi, block, 0, 0);
+		return err;
 	}
-	gmem_memory_release(gi, block);
-	kvfree(block->punched);
-	block->punched = NULL;
+	bitmap_set(block->punched, lo, hi - lo);
+	if (bitmap_full(block->punched, nr))
+		gmem_punch_block(gi, block);
 	return 0;
+}
+
+/* Private contents of a block that goes, as far as that can be done step by step. */
+static int gmem_forget_ahead(struct gmem_inode *gi, struct gmem_block *block)
+{
+	unsigned long lo = 0, start, nr = gmem_block_pages(gi);
+	struct gmem_invalidation inv;
+	bool more = nr > GMEM_REGION_PAGES;
+	pgoff_t pos = gmem_pgoff(gi, block, 0);
+	int err;
+
+	while (more) {
+		start = pos + lo;
+		err = gmem_punch_begin(gi, start, pos + nr, &inv);
+		if (err)
+			return err;
+		more = block->memory && gmem_memory_forget_next(gi, block, &lo, nr);
+		gmem_punch_end(gi, start, pos + nr, &inv);
+	}
+	return 0;
+}
+
+static int gmem_punch(struct gmem_inode *gi, const struct gmem_span *span, pgoff_t pos)
+{
+	bool whole = span->hi - span->lo == gmem_block_pages(gi);
+	struct gmem_block *block = span->block;
+	struct gmem_invalidation inv;
+	unsigned long lo, hi;
+	int err = 0;
+
+	if (whole)
+		err = gmem_forget_ahead(gi, block);
+	for (lo = span->lo; !err && lo < span->hi; lo = hi) {
+		pgoff_t start = pos + (lo - span->lo), end;
+
+		hi = whole ? span->hi :
+		     min(span->hi, round_down(lo, GMEM_REGION_PAGES) + GMEM_REGION_PAGES);
+		end = start + (hi - lo);
+		err = gmem_punch_begin(gi, start, end, &inv);
+		if (err)
+			break;
+		if (!whole)
+			err = gmem_punch_pages(gi, block, lo, hi);
+		else if (block->memory)
+			gmem_punch_block(gi, block);
+		gmem_punch_end(gi, start, end, &inv);
+	}
+	return err;
 }
 
 static long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 {
-	int (*op)(struct gmem_inode *gi, const struct gmem_span *span);
+	int (*op)(struct gmem_inode *gi, const struct gmem_span *span, pgoff_t pos);
 	struct inode *inode = file_inode(file);
 	struct gmem_inode *gi = inode->i_private;
 	loff_t size = i_size_read(inode);
@@ -349,21 +494,10 @@ static long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t le
 	first = min(offset, size) >> PAGE_SHIFT;
 	last = min(offset + len, size) >> PAGE_SHIFT;
 	for_each_span(span, gi, pos, first, last) {
-		pgoff_t end = pos + (span.hi - span.lo);
-		struct gmem_invalidation inv = {};
-
 		/* For no other signal: io_uring calls this, too, and cannot restart it. */
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		err = gmem_lock_blocks(gi, pos, end);
-		if (err)
-			return err;
-		if (op == gmem_punch)
-			gmem_kvm_invalidate_begin(gi, pos, end, &inv);
-		err = op(gi, &span);
-		gmem_unlock_blocks(gi, pos, end);
-		/* May be the end of the VM, hence with nothing locked. */
-		gmem_kvm_invalidate_end(&inv);
+		err = op(gi, &span, pos);
 		if (err)
 			return err;
 		cond_resched();
@@ -422,7 +556,8 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 	deadline = ktime_add_safe(ktime_get(), min_t(u64, *timeout, KTIME_MAX));
 	err = gmem_convert(inode->i_private, ranges, nr,
 			   flags & GMEMFD_CONVERT_WAIT ? &deadline : NULL, &busy);
-	if (busy != ULONG_MAX)
+	/* Who is not told of a restart is not told what was in the way before it. */
+	if (busy != ULONG_MAX && err != -ERESTARTNOINTR)
 		*error_offset = (u64)busy << PAGE_SHIFT;
 	if (gmem_was_interrupted(err) && *timeout < KTIME_MAX)
 		*timeout = max(ktime_sub(deadline, ktime_get()), 0);
@@ -529,18 +664,21 @@ static unsigned long gmem_describe(struct gmem_inode *gi, struct gmem_block *blo
 	return min(end, (region + 1) << GMEM_REGION_ORDER);
 }
 
-/* Fill in @range with the like pages from @pos on; returns where they end. */
-static pgoff_t gmem_next_range(struct gmem_inode *gi, pgoff_t pos, pgoff_t last,
-			       struct gmemfd_range *range)
+/* Fill in @range with the like pages from *@posp on, and say where they end. */
+static int gmem_next_range(struct gmem_inode *gi, pgoff_t *posp, pgoff_t last,
+			   struct gmemfd_range *range)
 {
+	pgoff_t start = *posp, pos = start;
 	struct gmemfd_range more;
-	pgoff_t start = pos;
+	int err;
 
 	while (pos < last) {
 		struct gmem_span span = gmem_span(gi, pos, last);
 		unsigned long end;
 
-		gmem_lock_block_shared(gi, span.block);
+		err = gmem_lock_block_shared(gi, span.block);
+		if (err)
+			return err;
 		end = gmem_describe(gi, span.block, span.lo, span.hi, &more);
 		gmem_unlock_block_shared(gi, span.block);
 
@@ -553,7 +691,8 @@ static pgoff_t gmem_next_range(struct gmem_inode *gi, pgoff_t pos, pgoff_t last,
 	}
 	range->offset = (u64)start << PAGE_SHIFT;
 	range->size = (u64)(pos - start) << PAGE_SHIFT;
-	return pos;
+	*posp = pos;
+	return 0;
 }
 
 static int gmem_ioctl_get_ranges(struct file *file, void __user *argp)
@@ -562,6 +701,7 @@ static int gmem_ioctl_get_ranges(struct file *file, void __user *argp)
 	struct gmemfd_range __user *ranges;
 	struct gmemfd_get_ranges arg;
 	pgoff_t pos, last;
+	int err;
 	u32 n;
 
 	if (copy_from_user(&arg, argp, sizeof(arg)))
@@ -577,9 +717,9 @@ static int gmem_ioctl_get_ranges(struct file *file, void __user *argp)
 	for (n = 0; n < arg.nr_ranges && pos < last; n++) {
 		struct gmemfd_range range;
 
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		pos = gmem_next_range(inode->i_private, pos, last, &range);
+		err = gmem_next_range(inode->i_private, &pos, last, &range);
+		if (err)
+			return err;
 		if (copy_to_user(&ranges[n], &range, sizeof(range)))
 			return -EFAULT;
 	}
@@ -615,7 +755,8 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 	for (i = 0; i < gi->nr_blocks; i++) {
 		struct gmem_block *block = &gi->blocks[i];
 
-		gmem_lock_block_shared(gi, block);
+		if (gmem_lock_block_shared(gi, block))
+			return;
 		private += gmem_state_nr_private(&block->state, nr);
 		if (block->memory)
 			split += bitmap_weight(block->memory->split,
@@ -626,8 +767,7 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "gmem_size:\t%lld\n", i_size_read(gi->inode));
 	seq_printf(m, "gmem_block_size:\t%lu\n", nr << PAGE_SHIFT);
 	seq_printf(m, "gmem_flags:\t0x%llx\n", gi->flags);
-	seq_printf(m, "gmem_allocated:\t%lu\n",
-		   atomic_long_read(&gi->nr_allocated) * nr << PAGE_SHIFT);
+	seq_printf(m, "gmem_allocated:\t%lld\n", inode_get_bytes(gi->inode));
 	seq_printf(m, "gmem_private:\t%lu\n", private << PAGE_SHIFT);
 	seq_printf(m, "gmem_shared:\t%lu\n",
 		   (gi->nr_blocks * nr - private) << PAGE_SHIFT);
@@ -635,9 +775,51 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 		   split << (GMEM_REGION_ORDER + PAGE_SHIFT));
 }
 
+/**
+ * gmem_put - drop a reference to a file
+ * @gi: the file
+ */
+void gmem_put(struct gmem_inode *gi)
+{
+	unsigned long i;
+
+	if (!refcount_dec_and_test(&gi->refs))
+		return;
+	for (i = 0; i < gi->nr_blocks; i++) {
+		kvfree(gi->blocks[i].punched);
+		gmem_state_free(&gi->blocks[i].state);
+	}
+	kvfree(gi);
+}
+
+/* The open file goes, and with it all that it has; the inode may stay for a while. */
+static void gmem_close(struct gmem_inode *gi)
+{
+	unsigned long i;
+
+	for (i = 0; i < gi->nr_blocks; i++) {
+		struct gmem_block *block = &gi->blocks[i];
+
+		if (!block->memory)
+			continue;
+		/* A memory error may be dealt with beside this. */
+		gmem_lock_block(gi, block);
+		gmem_memory_release(gi, block);
+		gmem_unlock_block(gi, block);
+		cond_resched();
+	}
+	mpol_free_shared_policy(&gi->policy);
+	gmem_pool_release(&gi->pool);
+	gmem_put(gi);
+}
+
 static int gmem_file_release(struct inode *inode, struct file *file)
 {
-	gmem_kvm_release(inode->i_private);
+	struct gmem_inode *gi = inode->i_private;
+
+	gmem_kvm_release(gi);
+	inode->i_private = NULL;
+	gmem_close(gi);
 	return 0;
 }
 
@@ -685,22 +867,8 @@ static int gmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 	return -EINVAL;
 }
 
-static int gmem_getattr(struct mnt_idmap *idmap, const struct path *path,
-			struct kstat *stat, u32 request_mask, unsigned int flags)
-{
-	struct inode *inode = d_inode(path->dentry);
-	struct gmem_inode *gi = inode->i_private;
-
-	generic_fillattr(idmap, request_mask, inode, stat);
-	stat->blksize = PAGE_SIZE << gi->block_order;
-	stat->blocks = (u64)atomic_long_read(&gi->nr_allocated)
-		       << (gi->block_order + PAGE_SHIFT - SECTOR_SHIFT);
-	return 0;
-}
-
 static const struct inode_operations gmem_iops = {
 	.setattr	= gmem_setattr,
-	.getattr	= gmem_getattr,
 };
 
 static struct inode *gmem_new_inode(struct super_block *sb)
@@ -718,21 +886,22 @@ static struct inode *gmem_new_inode(struct super_block *sb)
 	return inode;
 }
 
-static struct hugepage_subpool *gmem_reserve(unsigned int order, unsigned long nr)
+static int gmem_reserve_pool(struct gmem_pool *pool, unsigned int order,
+			     unsigned long nr)
 {
-	struct hugepage_subpool *pool;
 	unsigned int pin;
+	int err;
 
 	/* What is added to the pool for us must not be in ZONE_MOVABLE. */
 	pin = memalloc_pin_save();
-	pool = gmem_should_fail() ? ERR_PTR(-ENOMEM) : gmem_pool_reserve(order, nr);
-	if (pool == ERR_PTR(-ENOMEM)) {
+	err = gmem_should_fail() ? -ENOMEM : gmem_pool_reserve(pool, order, nr);
+	if (err == -ENOMEM) {
 		/* What other files had may be on its way home. */
 		gmem_home_flush();
-		pool = gmem_pool_reserve(order, nr);
+		err = gmem_pool_reserve(pool, order, nr);
 	}
 	memalloc_pin_restore(pin);
-	return pool;
+	return err;
 }
 
 static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
@@ -740,18 +909,18 @@ static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 	unsigned int order = ilog2(args->block_size) - PAGE_SHIFT;
 	unsigned long nr = args->size >> (order + PAGE_SHIFT), i;
 	static struct lock_class_key lock_key;
-	struct hugepage_subpool *pool;
 	struct gmem_inode *gi;
+	int err;
 
-	pool = gmem_reserve(order, nr);
-	if (IS_ERR(pool))
-		return ERR_CAST(pool);
 	gi = kvzalloc(struct_size(gi, blocks, nr), GMEM_GFP);
-	if (!gi) {
-		gmem_pool_release(pool);
+	if (!gi)
 		return ERR_PTR(-ENOMEM);
+	err = gmem_reserve_pool(&gi->pool, order, nr);
+	if (err) {
+		kvfree(gi);
+		return ERR_PTR(err);
 	}
-	gi->pool = pool;
+	refcount_set(&gi->refs, 1);
 	gi->block_order = order;
 	gi->flags = args->flags;
 	gi->node = args->flags & GMEMFD_CREATE_NODE ? args->node : NUMA_NO_NODE;
@@ -759,6 +928,7 @@ static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 	gi->nr_blocks = nr;
 	mutex_init(&gi->bindings_lock);
 	INIT_LIST_HEAD(&gi->bindings);
+	init_waitqueue_head(&gi->vm_gone);
 	lockdep_init_map(&gi->lock_map, "gmem_block", &lock_key, 0);
 	for (i = 0; i < nr; i++) {
 		init_rwsem(&gi->blocks[i].lock);
@@ -769,32 +939,29 @@ static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
 	return gi;
 }
 
-static void gmem_free(struct gmem_inode *gi)
+static struct file *gmem_new_file(struct gmem_inode *gi, u64 size)
 {
-	unsigned long i;
+	struct inode *inode;
+	struct file *file;
 
-	for (i = 0; i < gi->nr_blocks; i++) {
-		struct gmem_block *block = &gi->blocks[i];
+	inode = gmem_new_inode(gmem_mnt->mnt_sb);
+	if (IS_ERR(inode))
+		return ERR_CAST(inode);
+	inode->i_size = size;
+	inode->i_blkbits = gi->block_order + PAGE_SHIFT;
+	inode->i_private = gi;
+	gi->inode = inode;
+	/* It has no name: who watches it is told when it goes, as of any file. */
+	clear_nlink(inode);
 
-		if (block->memory)
-			gmem_memory_release(gi, block);
-		kvfree(block->punched);
-		gmem_state_free(&block->state);
-		cond_resched();
+	__module_get(THIS_MODULE);	/* dropped by fput() */
+	file = alloc_file_pseudo(inode, gmem_mnt, "[gmemfd]",
+				 O_RDWR | O_LARGEFILE, &gmem_fops);
+	if (IS_ERR(file)) {
+		module_put(THIS_MODULE);
+		iput(inode);
 	}
-	mpol_free_shared_policy(&gi->policy);
-	gmem_pool_release(gi->pool);
-	kvfree(gi);
-}
-
-static void gmem_evict_inode(struct inode *inode)
-{
-	truncate_inode_pages_final(&inode->i_data);
-	clear_inode(inode);
-	if (!inode->i_private)
-		return;
-	gmem_free(inode->i_private);
-	simple_release_fs(&gmem_mnt, &gmem_mnt_count);
+	return file;
 }
 
 /**
@@ -806,15 +973,12 @@ static void gmem_evict_inode(struct inode *inode)
 int gmem_file_create(const struct gmemfd_create *args)
 {
 	struct gmem_inode *gi;
-	struct inode *inode;
 	struct file *file;
 	int fd, err;
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-
-	/* Once for this call and once for the inode, until it is evicted. */
 	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
 	if (err)
 		goto err_fd;
@@ -823,32 +987,17 @@ int gmem_file_create(const struct gmemfd_create *args)
 		err = PTR_ERR(gi);
 		goto err_fs;
 	}
-	inode = gmem_new_inode(gmem_mnt->mnt_sb);
-	if (IS_ERR(inode)) {
-		err = PTR_ERR(inode);
-		gmem_free(gi);
-		goto err_fs;
-	}
-	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
-	WARN_ON_ONCE(err);	/* pinned already: just counts */
-	inode->i_size = args->size;
-	inode->i_private = gi;
-	gi->inode = inode;
-
-	__module_get(THIS_MODULE);	/* dropped by fput() */
-	file = alloc_file_pseudo(inode, gmem_mnt, "[gmemfd]",
-				 O_RDWR | O_LARGEFILE, &gmem_fops);
+	file = gmem_new_file(gi, args->size);
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
-		goto err_inode;
+		gmem_close(gi);
+		goto err_fs;
 	}
-	simple_release_fs(&gmem_mnt, &gmem_mnt_count);
+	/* Now it is the dentry that keeps the mount for the next file. */
+	file->f_path.dentry->d_fsdata = gmem_mnt;
 	fd_install(fd, file);
 	return fd;
 
-err_inode:
-	module_put(THIS_MODULE);
-	iput(inode);
 err_fs:
 	simple_release_fs(&gmem_mnt, &gmem_mnt_count);
 err_fd:
@@ -858,9 +1007,24 @@ err_fd:
 
 /* The file systems nobody mounts */
 
-static const struct super_operations gmem_super_ops = {
-	.statfs		= simple_statfs,
-	.evict_inode	= gmem_evict_inode,
+static void gmem_dentry_release(struct dentry *dentry)
+{
+	if (dentry->d_fsdata)
+		simple_release_fs(&gmem_mnt, &gmem_mnt_count);
+}
+
+static char *gmem_dentry_name(struct dentry *dentry, char *buf, int len)
+{
+	static const char name[] = "/[gmemfd] (deleted)";
+
+	if (len < sizeof(name))
+		return ERR_PTR(-ENAMETOOLONG);
+	return memcpy(buf + len - sizeof(name), name, sizeof(name));
+}
+
+static const struct dentry_operations gmem_dentry_ops = {
+	.d_release	= gmem_dentry_release,
+	.d_dname	= gmem_dentry_name,
 };
 
 static int gmem_init_fs_context(struct fs_context *fc)
@@ -870,13 +1034,17 @@ static int gmem_init_fs_context(struct fs_context *fc)
 	if (!ctx)
 		return -ENOMEM;
 	fc->s_iflags |= SB_I_NOEXEC | SB_I_NODEV;
-	ctx->ops = &gmem_super_ops;
+	ctx->dops = &gmem_dentry_ops;
 	return 0;
 }
 
 /*
- * Mounted while there are files: what keeps one (an O_PATH fd has no fops)
- * keeps the mount, which keeps the module.
+ * Mounted while there are files.  What has one open, or an O_PATH fd, has its dentry
+ * and a reference to the mount, which keeps the module; both go in that order, so
+ * that nothing of the file system's is called once the mount is gone.  Files share
+ * the mount as long as there is one: the dentries have it pinned.  An inode pins
+ * nothing: a watch can have the last reference to it, for as long as the watch takes
+ * to go, for which shutting a superblock down waits.
  */
 static struct file_system_type gmem_fs = {
 	.owner		 = THIS_MODULE,

@@ -21,8 +21,10 @@
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/refcount.h>
 #include <linux/rwsem.h>
 #include <linux/sched/signal.h>
+#include <linux/wait.h>
 
 #include "compat.h"
 #include "state.h"
@@ -34,12 +36,14 @@
  * @gi: the file, and
  * @index: the page of it where this is; NULL once it has left the file; under
  *	gmem_memories_lock
- * @node: on the list of all, for memory offlining and memory errors
+ * @mending: being put together again, so that memory errors have to wait; under
+ *	gmem_memories_lock
  * @away: folios that left the file while referenced and are not home yet,
  *	plus one while the block is being taken apart
  * @broken: no longer a hugetlb folio but a folio per region or page
  * @ready: a bit per region: zeroed, and its private pages out of the direct
- *	map.  A region that is not ready has never been seen by anybody.
+ *	map.  What is in a region that is not ready nobody has seen yet.
+ * @zeroed: a bit per region, for those that are not ready
  * @split: a bit per region: in 4 KiB folios
  * @tables: a bit per region: the direct map may have it in 4 KiB
  *
@@ -51,9 +55,10 @@ struct gmem_memory {
 	struct gmem_loan loan;
 	struct gmem_inode *gi;
 	pgoff_t index;
-	struct list_head node;
+	bool mending;
 	atomic_t away;
 	bool broken;
+	unsigned long *zeroed;
 	unsigned long *split;
 	unsigned long *tables;
 	unsigned long ready[];
@@ -73,16 +78,21 @@ struct gmem_memory {
  *       folio lock of a shared folio
  *         mapping->i_mmap_rwsem, page table locks
  *       gmem_memories_lock
- *       gmem_direct_map_lock, with no folio locked
- *         init_mm.mmap_lock
+ *       init_mm.mmap_lock, with no folio locked
  *       gmem_inode.bindings_lock
  *         kvm->mmu_lock
  *
  *   kvm->slots_lock
- *     gmem_bind_lock
- *       gmem_inode.bindings_lock
+ *     gmem_inode.bindings_lock
  *
  * A guest's fault takes a block's lock and nothing else of ours.
+ *
+ * Two files meet on gmem_memories_lock, which is held for a look-up, and on the locks
+ * of the kernel's page tables, which the shim holds while it changes entries of 1 GiB
+ * at most, or merges 32 MiB of them.  Memory is zeroed, scrubbed and unmapped under
+ * locks of its own file only.  Of these a block's is held for 2 MiB at a time where
+ * memory is zeroed, and for the whole block where it is broken or given back; for a
+ * conversion as long as that takes.  Whoever waits for one can be killed.
  *
  * A conversion holds the locks of all its blocks.  Lockdep has no room for
  * that many: it does not track them one by one but as gmem_inode.lock_map.
@@ -96,33 +106,39 @@ struct gmem_block {
 
 /**
  * struct gmem_inode - a gmem file
- * @inode: its inode; i_size does not change
+ * @inode: its inode, which stays while a block has memory; i_size does not change
+ * @refs: one of the open file, one of each binding, and of whoever looks at memory
  * @pool: the reservation of all its blocks
  * @block_order: log2 of the pages in a block
  * @flags: GMEMFD_CREATE_*
  * @node: where memory comes from unless @policy says otherwise
  * @policy: mbind()
- * @nr_allocated: blocks with memory
  * @lock_map: stands for the blocks' locks in lockdep
- * @bindings_lock: for the next three
+ * @bindings_lock: for the next four
  * @bindings: memslots
  * @kvm: the VM they belong to; NULL if there are none
  * @kvm_ops: how to talk to it
+ * @vms_gone: how many have left no bindings
+ * @vm_gone: where to wait for that
  * @blocks: the file
+ *
+ * The inode may outlive it: an O_PATH fd has no use for memory.
  */
 struct gmem_inode {
 	struct inode *inode;
-	struct hugepage_subpool *pool;
+	refcount_t refs;
+	struct gmem_pool pool;
 	unsigned int block_order;
 	u64 flags;
 	int node;
 	struct shared_policy policy;
-	atomic_long_t nr_allocated;
 	struct lockdep_map lock_map;
 	struct mutex bindings_lock;	/* see struct gmem_block for the order */
 	struct list_head bindings;
 	struct kvm *kvm;
 	const struct gmem_kvm_ops *kvm_ops;
+	unsigned long vms_gone;
+	wait_queue_head_t vm_gone;
 	unsigned long nr_blocks;
 	struct gmem_block blocks[] __counted_by(nr_blocks);
 };
@@ -199,11 +215,13 @@ static inline bool gmem_off_direct_map(const struct gmem_inode *gi)
  * @kvm: the VM, with a reference to it and to @ops->owner; NULL for none
  * @ops: how to talk to it
  * @nr: slots begun
+ * @vms_gone: what gmem_inode.vms_gone was
  */
 struct gmem_invalidation {
 	struct kvm *kvm;
 	const struct gmem_kvm_ops *ops;
 	unsigned int nr;
+	unsigned long vms_gone;
 };
 
 /* file.c */
@@ -215,12 +233,15 @@ void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
 			unsigned long lo, unsigned long hi);
 int gmem_lock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
 void gmem_unlock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
-void gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
+void gmem_lock_block(struct gmem_inode *gi, struct gmem_block *block);
+void gmem_unlock_block(struct gmem_inode *gi, struct gmem_block *block);
+int gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
 void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
 bool gmem_touched(const struct gmem_block *block, unsigned long lo,
 		  unsigned long hi);
 int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
 	       unsigned long lo, unsigned long hi);
+void gmem_put(struct gmem_inode *gi);
 int gmem_file_init(void);
 void gmem_file_exit(void);
 
@@ -229,27 +250,31 @@ int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *range
 		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy);
 
 /* memory.c */
+typedef int gmem_direct_map_fn(struct page *page, unsigned long nr);
+
 int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block);
+bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
+			   unsigned long hi);
 int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 			   unsigned long lo, unsigned long hi);
 int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi);
-int gmem_memory_scrub(const struct gmem_block *block, unsigned long lo,
-		      unsigned long hi);
+bool gmem_memory_forget_next(struct gmem_inode *gi, struct gmem_block *block,
+			     unsigned long *lo, unsigned long hi);
+void gmem_memory_scrub(struct gmem_inode *gi, struct gmem_block *block);
 int gmem_memory_break(struct gmem_memory *memory);
 bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
 		   unsigned long *lo, unsigned long *end, unsigned long hi);
 int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
 			 bool private, unsigned long lo, unsigned long hi,
-			 bool remove);
+			 gmem_direct_map_fn *change);
 struct folio *gmem_next_shared_folio(const struct gmem_block *block,
 				     unsigned long *i, unsigned long *next,
 				     unsigned long hi);
 bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
 		       struct folio *folio, int tries);
-void gmem_direct_map_begin(void);
-void gmem_direct_map_end(void);
-void gmem_direct_map_heal(struct page *page, unsigned long nr);
+void gmem_direct_map_heal(struct gmem_memory *memory, unsigned long first,
+			  unsigned long last);
 unsigned int gmem_folio_order(const struct gmem_inode *gi,
 			      const struct gmem_block *block, unsigned long i);
 void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
@@ -259,6 +284,7 @@ void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
 extern struct address_space *gmem_away_mapping;
 extern struct mutex gmem_memories_lock;
 struct gmem_memory *gmem_memory_at(unsigned long pfn);
+void gmem_memory_wait_mended(void);
 int gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
 		    struct gmem_memory *memory);
 void gmem_memory_free(struct gmem_memory *memory);
@@ -274,9 +300,10 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops);
 void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot);
 int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order);
-void gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
-			       struct gmem_invalidation *inv);
+int gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
+			      struct gmem_invalidation *inv);
 void gmem_kvm_invalidate_end(struct gmem_invalidation *inv);
+void gmem_kvm_wait_gone(struct gmem_inode *gi, const struct gmem_invalidation *inv);
 void gmem_kvm_release(struct gmem_inode *gi);
 
 /* poison.c */

@@ -14,6 +14,7 @@
 #include <linux/suspend.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include "gmemfd.h"
 
@@ -23,19 +24,32 @@
 /* What folios away from their file have for a mapping. */
 struct address_space *gmem_away_mapping;
 
-/* For the list, hibernation, and the way from memory to its file. */
+/*
+ * All memory by its first frame, in units of 2 MiB, and from when hibernation was let
+ * go ahead until it is over, none.  The lock is for that, and for the way from memory
+ * to its file; it is held for a look-up.
+ */
 DEFINE_MUTEX(gmem_memories_lock);
-static LIST_HEAD(gmem_memories);
-
-/* From when hibernation was let go ahead until it is over, the list is empty. */
+static DEFINE_XARRAY(gmem_memories);
+static unsigned long gmem_nr_memories, gmem_nr_mended;
 static bool gmem_hibernating;
-static DECLARE_WAIT_QUEUE_HEAD(gmem_hibernation_wait);
+
+/* Frames that are about to go offline; there is one attempt at a time. */
+static unsigned long gmem_offlining, gmem_offlining_end;
+
+/* Hibernation or offlining is over, or memory is put together. */
+static DECLARE_WAIT_QUEUE_HEAD(gmem_memories_wait);
 
 static struct workqueue_struct *gmem_home_wq;
 static LLIST_HEAD(gmem_home_folios);
 
 /* Out of their file and held by somebody; come home and not put away yet. */
 static atomic_long_t gmem_nr_away, gmem_nr_home;
+
+static unsigned long gmem_memory_key(unsigned long pfn, unsigned int order)
+{
+	return round_down(pfn, 1UL << order) >> GMEM_REGION_ORDER;
+}
 
 /**
  * gmem_memory_at - whose is a page frame?
@@ -47,14 +61,25 @@ static atomic_long_t gmem_nr_away, gmem_nr_home;
  */
 struct gmem_memory *gmem_memory_at(unsigned long pfn)
 {
+	static const unsigned int orders[] = { PMD_ORDER, PUD_ORDER };
 	struct gmem_memory *memory;
 
 	lockdep_assert_held(&gmem_memories_lock);
-	list_for_each_entry(memory, &gmem_memories, node) {
-		if (pfn - page_to_pfn(memory->loan.page) < 1UL << memory->loan.order)
+	for (int i = 0; i < ARRAY_SIZE(orders); i++) {
+		memory = xa_load(&gmem_memories, gmem_memory_key(pfn, orders[i]));
+		if (memory && memory->loan.order >= orders[i])
 			return memory;
 	}
 	return NULL;
+}
+
+/* Under gmem_memories_lock. */
+static bool gmem_memory_overlaps(const struct gmem_memory *memory,
+				 unsigned long first, unsigned long end)
+{
+	unsigned long pfn = page_to_pfn(memory->loan.page);
+
+	return pfn < end && pfn + (1UL << memory->loan.order) > first;
 }
 
 /**
@@ -66,24 +91,57 @@ struct gmem_memory *gmem_memory_at(unsigned long pfn)
  * Waits for hibernation to be over, which cannot freeze who waits here and so
  * gives up.
  *
- * Return: 0, or -EINTR for a fatal signal.
+ * Return: 0, -EAGAIN if it is better taken elsewhere, since it goes offline, -ENOMEM,
+ * or -EINTR for a fatal signal.
  */
 int gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
 		    struct gmem_memory *memory)
 {
+	unsigned long key = page_to_pfn(memory->loan.page) >> GMEM_REGION_ORDER;
+	int err;
+
 	memory->gi = gi;
 	memory->index = gmem_pgoff(gi, block, 0);
-	mutex_lock(&gmem_memories_lock);
-	while (gmem_hibernating) {
-		mutex_unlock(&gmem_memories_lock);
-		if (wait_event_killable(gmem_hibernation_wait,
-					!READ_ONCE(gmem_hibernating)))
-			return -EINTR;
+	err = xa_reserve(&gmem_memories, key, GFP_KERNEL);
+	if (err)
+		return err;
+	for (;;) {
 		mutex_lock(&gmem_memories_lock);
+		if (!gmem_hibernating)
+			break;
+		mutex_unlock(&gmem_memories_lock);
+		err = wait_event_killable(gmem_memories_wait,
+					  !READ_ONCE(gmem_hibernating));
+		if (err)
+			goto err_release;
 	}
-	list_add(&memory->node, &gmem_memories);
+	err = gmem_memory_overlaps(memory, gmem_offlining, gmem_offlining_end) ?
+	      -EAGAIN : 0;
+	if (!err) {
+		/* Reserved, so that it needs no memory. */
+		xa_store(&gmem_memories, key, memory, 0);
+		gmem_nr_memories++;
+	}
 	mutex_unlock(&gmem_memories_lock);
-	return 0;
+	if (!err)
+		return 0;
+
+err_release:
+	xa_release(&gmem_memories, key);
+	return err;
+}
+
+/**
+ * gmem_memory_wait_mended - wait until some block is put together and hugetlb's again
+ *
+ * Drops gmem_memories_lock, under which there was one that is not.
+ */
+void gmem_memory_wait_mended(void)
+{
+	unsigned long mended = gmem_nr_mended;
+
+	mutex_unlock(&gmem_memories_lock);
+	wait_event(gmem_memories_wait, READ_ONCE(gmem_nr_mended) != mended);
 }
 
 /**
@@ -92,12 +150,22 @@ int gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
  */
 void gmem_memory_free(struct gmem_memory *memory)
 {
-	mutex_lock(&gmem_memories_lock);
-	list_del(&memory->node);
-	mutex_unlock(&gmem_memories_lock);
+	unsigned long key = page_to_pfn(memory->loan.page) >> GMEM_REGION_ORDER;
 
-	if (memory->broken)
+	if (memory->broken) {
+		/* A page that is poisoned from here on is hugetlb's to deal with. */
+		scoped_guard(mutex, &gmem_memories_lock)
+			memory->mending = true;
 		gmem_loan_mend(&memory->loan);
+	}
+	scoped_guard(mutex, &gmem_memories_lock) {
+		xa_erase(&gmem_memories, key);
+		gmem_nr_memories--;
+		if (memory->mending)
+			WRITE_ONCE(gmem_nr_mended, gmem_nr_mended + 1);
+	}
+	if (memory->mending)
+		wake_up_all(&gmem_memories_wait);
 	gmem_loan_return(&memory->loan);
 	kfree(memory);
 }
@@ -113,6 +181,15 @@ static struct folio *gmem_home_folio(struct llist_node *node)
 	return container_of((struct list_head **)node, struct folio, lru.next);
 }
 
+/* One less of what keeps a block that has left its file; true if it was the last. */
+static bool gmem_memory_put_away(struct gmem_memory *memory)
+{
+	if (!atomic_dec_and_test(&memory->away))
+		return false;
+	gmem_memory_free(memory);
+	return true;
+}
+
 static void gmem_home_work(struct work_struct *work)
 {
 	struct llist_node *node, *next;
@@ -125,10 +202,8 @@ static void gmem_home_work(struct work_struct *work)
 		folio->mapping = NULL;
 		gmem_folio_unmark(folio);
 		atomic_long_dec(&gmem_nr_home);
-		if (atomic_dec_and_test(&memory->away)) {
-			gmem_memory_free(memory);
+		if (gmem_memory_put_away(memory))
 			module_put(THIS_MODULE);
-		}
 		cond_resched();
 	}
 }
@@ -204,6 +279,30 @@ static bool gmem_folio_send_away(struct gmem_inode *gi, struct gmem_block *block
 	return true;
 }
 
+/* Let go of all shared folios.  True if some are still held, and come home later. */
+static bool gmem_memory_send_away(struct gmem_inode *gi, struct gmem_block *block)
+{
+	struct gmem_memory *memory = block->memory;
+	unsigned long i = 0, next;
+	struct folio *folio;
+	bool away = false;
+
+	if (!memory->broken)
+		return false;
+	for (; (folio = gmem_next_shared_folio(block, &i, &next, gmem_block_pages(gi)));
+	     i = next) {
+		/* The time that one gets is enough for all. */
+		if (!gmem_folio_send_away(gi, block, memory, folio, i,
+					  away ? 0 : GMEM_RELEASE_TRIES))
+			continue;
+		/* Until the last of them is home. */
+		if (!away)
+			__module_get(THIS_MODULE);
+		away = true;
+	}
+	return away;
+}
+
 /**
  * gmem_memory_release - take a block's memory out of the file
  * @gi: the file
@@ -214,80 +313,53 @@ static bool gmem_folio_send_away(struct gmem_inode *gi, struct gmem_block *block
  */
 void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
 {
-	unsigned long nr = gmem_block_pages(gi), i, next;
 	struct gmem_memory *memory = block->memory;
-	struct folio *folio;
-	bool away = false;
-	int err = 0;
+	bool away;
 
-	mutex_lock(&gmem_memories_lock);
-	memory->gi = NULL;
-	mutex_unlock(&gmem_memories_lock);
+	scoped_guard(mutex, &gmem_memories_lock)
+		memory->gi = NULL;
 
-	gmem_unmap(gi, block, 0, nr);
-	if (gmem_off_direct_map(gi)) {
-		/* Whole runs: whatever was to be split is split already. */
-		err = gmem_direct_map_runs(block, true, true, 0, nr, false);
-		WARN_ON_ONCE(err);
-	}
-	if (!err)
-		err = gmem_memory_scrub(block, 0, nr);
-	if (err) {
-		/* Better lost than seen; it stays known to memory offlining. */
-		pr_warn("gmemfd: %lu MiB at pfn %#lx cannot be scrubbed (%d): kept for good\n",
-			nr >> (20 - PAGE_SHIFT), page_to_pfn(memory->loan.page), err);
-		__module_get(THIS_MODULE);
-		goto out;
-	}
-	if (gmem_off_direct_map(gi))
-		gmem_direct_map_heal(memory->loan.page, nr);
-
+	gmem_unmap(gi, block, 0, gmem_block_pages(gi));
+	gmem_memory_scrub(gi, block);
 	atomic_set(&memory->away, 1);
-	if (memory->broken) {
-		for (i = 0;
-		     (folio = gmem_next_shared_folio(block, &i, &next, nr));
-		     i = next) {
-			/* The time that one gets is enough for all. */
-			if (!gmem_folio_send_away(gi, block, memory, folio, i,
-						  away ? 0 : GMEM_RELEASE_TRIES))
-				continue;
-			if (!away)
-				__module_get(THIS_MODULE);
-			away = true;
-		}
-	}
-	if (atomic_dec_and_test(&memory->away)) {
-		gmem_memory_free(memory);
-		if (away)
-			module_put(THIS_MODULE);
-	}
-out:
+	away = gmem_memory_send_away(gi, block);
 	block->memory = NULL;
-	atomic_long_dec(&gi->nr_allocated);
+	inode_sub_bytes(gi->inode, PAGE_SIZE << gi->block_order);
+	if (gmem_memory_put_away(memory) && away)
+		module_put(THIS_MODULE);
 }
 
-/* Frozen folios look free to memory offlining, which would spin on them. */
+/*
+ * Frozen folios look free to memory offlining, which would spin on them.  Memory that
+ * is not known here yet finds out that it must not be used (gmem_memory_add()).
+ */
 static int gmem_memory_notify(struct notifier_block *nb, unsigned long action,
 			      void *data)
 {
 	struct memory_notify *range = data;
+	unsigned long first = range->start_pfn, end = first + range->nr_pages, key;
 	struct gmem_memory *memory;
-	int ret = NOTIFY_OK;
 
-	if (action != MEM_GOING_OFFLINE)
-		return NOTIFY_OK;
-	mutex_lock(&gmem_memories_lock);
-	list_for_each_entry(memory, &gmem_memories, node) {
-		unsigned long pfn = page_to_pfn(memory->loan.page);
-
-		if (pfn < range->start_pfn + range->nr_pages &&
-		    pfn + (1UL << memory->loan.order) > range->start_pfn) {
-			ret = notifier_from_errno(-EBUSY);
-			break;
+	switch (action) {
+	case MEM_GOING_OFFLINE:
+		scoped_guard(mutex, &gmem_memories_lock) {
+			key = gmem_memory_key(first, PUD_ORDER);
+			xa_for_each_range(&gmem_memories, key, memory, key,
+					  gmem_memory_key(end - 1, PMD_ORDER)) {
+				if (gmem_memory_overlaps(memory, first, end))
+					return notifier_from_errno(-EBUSY);
+			}
+			gmem_offlining = first;
+			gmem_offlining_end = end;
 		}
+		return NOTIFY_OK;
+	case MEM_CANCEL_OFFLINE:
+	case MEM_OFFLINE:
+		scoped_guard(mutex, &gmem_memories_lock)
+			gmem_offlining_end = 0;
+		return NOTIFY_OK;
 	}
-	mutex_unlock(&gmem_memories_lock);
-	return ret;
+	return NOTIFY_DONE;
 }
 
 static struct notifier_block gmem_memory_nb = {
@@ -303,7 +375,7 @@ static int gmem_pm_notify(struct notifier_block *nb, unsigned long action,
 	switch (action) {
 	case PM_HIBERNATION_PREPARE:
 		mutex_lock(&gmem_memories_lock);
-		if (list_empty(&gmem_memories))
+		if (!gmem_nr_memories)
 			WRITE_ONCE(gmem_hibernating, true);
 		else
 			err = -EBUSY;
@@ -313,7 +385,7 @@ static int gmem_pm_notify(struct notifier_block *nb, unsigned long action,
 		mutex_lock(&gmem_memories_lock);
 		WRITE_ONCE(gmem_hibernating, false);
 		mutex_unlock(&gmem_memories_lock);
-		wake_up_all(&gmem_hibernation_wait);
+		wake_up_all(&gmem_memories_wait);
 		break;
 	}
 	return NOTIFY_DONE;

@@ -61,36 +61,46 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 	}
 	gi->kvm = kvm;
 	gi->kvm_ops = ops;
+	refcount_inc(&gi->refs);
 	list_add(&no_free_ptr(binding)->node, &gi->bindings);
 	return 0;
 }
 
+/* Under bindings_lock; the binding's reference to the file is the caller's now. */
 static void gmem_binding_free(struct gmem_inode *gi, struct gmem_binding *binding)
 {
 	list_del(&binding->node);
 	kfree(binding);
-	if (list_empty(&gi->bindings))
-		gi->kvm = NULL;
+	if (!list_empty(&gi->bindings))
+		return;
+	gi->kvm = NULL;
+	WRITE_ONCE(gi->vms_gone, gi->vms_gone + 1);
+	wake_up_all(&gi->vm_gone);
 }
 
 /**
  * gmem_kvm_unbind - a slot goes
  * @file: the file it is bound to, which may be about to be released
- * @slot: the slot
+ * @slot: the slot, of which nothing is mapped any more
  */
 void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
 {
 	struct gmem_inode *gi = file_inode(file)->i_private;
 	struct gmem_binding *binding;
+	bool found = false;
 
-	lockdep_assert_held(&gmem_bind_lock);
-	guard(mutex)(&gi->bindings_lock);
+	mutex_lock(&gi->bindings_lock);
 	list_for_each_entry(binding, &gi->bindings, node) {
-		if (binding->slot == slot) {
+		found = binding->slot == slot;
+		if (found) {
 			gmem_binding_free(gi, binding);
-			return;
+			break;
 		}
 	}
+	mutex_unlock(&gi->bindings_lock);
+	/* The file may have gone: it waits for its bindings, and not for this. */
+	if (found)
+		gmem_put(gi);
 }
 
 /**
@@ -98,24 +108,30 @@ void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
  * @gi: the file
  * @first: first page
  * @last: first page behind
- * @inv: for gmem_kvm_invalidate_end()
+ * @inv: for gmem_kvm_invalidate_end(), or gmem_kvm_wait_gone()
  *
  * The pages' blocks are locked exclusively, or nobody can look pages up any
  * more: a guest that gets bound from here on must not find what is going.
+ *
+ * Return: 0, or -EAGAIN if the VM is being destroyed.  Nothing of its guest runs any
+ * more, but pages are still mapped until gmem_kvm_wait_gone(), which is called with
+ * no block locked: the VM may wait for who waits for that.
  */
-void gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
-			       struct gmem_invalidation *inv)
+int gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
+			      struct gmem_invalidation *inv)
 {
 	struct gmem_binding *binding;
 
 	*inv = (struct gmem_invalidation) {};
 	guard(mutex)(&gi->bindings_lock);
-	/* A VM without users is going: nothing of its guest runs any more. */
-	if (!gi->kvm || !try_module_get(gi->kvm_ops->owner))
-		return;
+	if (!gi->kvm)
+		return 0;
+	inv->vms_gone = gi->vms_gone;
+	if (!try_module_get(gi->kvm_ops->owner))
+		return -EAGAIN;
 	if (!gi->kvm_ops->get(gi->kvm)) {
 		module_put(gi->kvm_ops->owner);
-		return;
+		return -EAGAIN;
 	}
 	inv->kvm = gi->kvm;
 	inv->ops = gi->kvm_ops;
@@ -127,6 +143,7 @@ void gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t las
 					   min(last, binding->last));
 		inv->nr++;
 	}
+	return 0;
 }
 
 /**
@@ -146,6 +163,16 @@ void gmem_kvm_invalidate_end(struct gmem_invalidation *inv)
 }
 
 /**
+ * gmem_kvm_wait_gone - wait until a VM that is being destroyed has unmapped all
+ * @gi: the file
+ * @inv: from gmem_kvm_invalidate_begin(), which said -EAGAIN
+ */
+void gmem_kvm_wait_gone(struct gmem_inode *gi, const struct gmem_invalidation *inv)
+{
+	wait_event(gi->vm_gone, READ_ONCE(gi->vms_gone) != inv->vms_gone);
+}
+
+/**
  * gmem_kvm_release - the file goes: so does all that a guest has mapped of it
  * @gi: the file, which nobody can look pages up in any more
  */
@@ -154,15 +181,20 @@ void gmem_kvm_release(struct gmem_inode *gi)
 	struct gmem_binding *binding, *next;
 	struct gmem_invalidation inv;
 
-	gmem_kvm_invalidate_begin(gi, 0, gi->nr_blocks << gi->block_order, &inv);
-	gmem_kvm_invalidate_end(&inv);
-
-	guard(mutex)(&gmem_bind_lock);
-	guard(mutex)(&gi->bindings_lock);
-	list_for_each_entry_safe(binding, next, &gi->bindings, node) {
-		gi->kvm_ops->forget(binding->slot);
-		gmem_binding_free(gi, binding);
+	while (gmem_kvm_invalidate_begin(gi, 0, gi->nr_blocks << gi->block_order, &inv))
+		gmem_kvm_wait_gone(gi, &inv);
+	if (!inv.kvm)
+		return;
+	inv.ops->lock(inv.kvm);
+	scoped_guard(mutex, &gi->bindings_lock) {
+		list_for_each_entry_safe(binding, next, &gi->bindings, node) {
+			inv.ops->forget(binding->slot);
+			gmem_binding_free(gi, binding);
+			gmem_put(gi);	/* never the last: the file has one */
+		}
 	}
+	inv.ops->unlock(inv.kvm);
+	gmem_kvm_invalidate_end(&inv);
 }
 
 /*
@@ -224,7 +256,9 @@ int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order)
 	unsigned long i = index & (gmem_block_pages(gi) - 1);
 	int ret, err;
 
-	gmem_lock_block_shared(gi, block);
+	err = gmem_lock_block_shared(gi, block);
+	if (err)
+		return err;
 	while ((ret = gmem_guest_order(gi, block, i)) == -EAGAIN) {
 		gmem_unlock_block_shared(gi, block);
 		err = gmem_lock_blocks(gi, index, index + 1);
@@ -232,9 +266,10 @@ int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order)
 			return err;
 		err = gmem_guest_touch(gi, block, i);
 		gmem_unlock_blocks(gi, index, index + 1);
+		if (!err)
+			err = gmem_lock_block_shared(gi, block);
 		if (err)
 			return err;
-		gmem_lock_block_shared(gi, block);
 	}
 	if (ret >= 0) {
 		*order = ret;

@@ -11,38 +11,30 @@
 
 #include "gmemfd.h"
 
-/*
- * Shared by those who put pages back into the direct map and may have to take
- * them out again, which must not need memory; exclusive for merging mappings.
- */
-static DECLARE_RWSEM(gmem_direct_map_lock);
-
-/**
- * gmem_direct_map_begin - what follows may be undone
- */
-void gmem_direct_map_begin(void)
-{
-	down_read(&gmem_direct_map_lock);
-}
-
-/**
- * gmem_direct_map_end - no more
- */
-void gmem_direct_map_end(void)
-{
-	up_read(&gmem_direct_map_lock);
-}
-
 /**
  * gmem_direct_map_heal - merge the direct map where pages have come back
- * @page: first page
- * @nr: number of pages
+ * @memory: of which no page of what is to be merged is private any more
+ * @first: first region
+ * @last: first region behind
+ *
+ * Merges to 2 MiB where there are tables, and to 1 GiB if all around is there; of
+ * small blocks that may take its neighbours.
  */
-void gmem_direct_map_heal(struct page *page, unsigned long nr)
+void gmem_direct_map_heal(struct gmem_memory *memory, unsigned long first,
+			  unsigned long last)
 {
-	down_write(&gmem_direct_map_lock);
-	gmem_direct_map_collapse(page, nr);
-	up_write(&gmem_direct_map_lock);
+	unsigned long lo = first, hi;
+	bool merged = false;
+
+	for_each_set_bitrange_from(lo, hi, memory->tables, last) {
+		bitmap_clear(memory->tables, lo, hi - lo);
+		gmem_direct_map_collapse(memory->loan.page + (lo << GMEM_REGION_ORDER),
+					 (hi - lo) << GMEM_REGION_ORDER);
+		merged = true;
+	}
+	if (!merged)
+		gmem_direct_map_collapse(memory->loan.page +
+					 (first << GMEM_REGION_ORDER), 1);
 }
 
 /**
@@ -88,17 +80,19 @@ bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
  * @private: as in gmem_next_run()
  * @lo: first page of the range to look in
  * @hi: first page behind it
- * @remove: out, or back
+ * @change: gmem_direct_map_remove(), _expose() or _restore()
  *
- * All or nothing.  Does not flush.  If pages put back are to be taken out
- * again, both happen between gmem_direct_map_begin() and _end().
+ * All or nothing; but what is restored may be merged with its neighbours at once,
+ * and then not be taken out again without memory.  Where something may still fail
+ * pages are exposed first.  Does not flush.
  *
  * Return: 0 or -ENOMEM.
  */
 int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
 			 bool private, unsigned long lo, unsigned long hi,
-			 bool remove)
+			 gmem_direct_map_fn *change)
 {
+	bool remove = change == gmem_direct_map_remove;
 	struct gmem_memory *memory = block->memory;
 	struct page *page = memory->loan.page;
 	unsigned long i, end, failed;
@@ -109,20 +103,18 @@ int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
 			__set_bit(i >> GMEM_REGION_ORDER, memory->tables);
 		if (end % GMEM_REGION_PAGES)
 			__set_bit(end >> GMEM_REGION_ORDER, memory->tables);
-		err = remove ? gmem_direct_map_remove(page + i, end - i) :
-			       gmem_direct_map_restore(page + i, end - i);
+		err = change(page + i, end - i);
 		if (err)
 			break;
 	}
 	if (!err)
 		return 0;
 
-	/* Includes the run that failed, part of which may be done. */
-	failed = end;
+	failed = i;
 	for (i = lo; gmem_next_run(block, ready, private, &i, &end, failed); i = end)
 		WARN_ON_ONCE(remove ? gmem_direct_map_restore(page + i, end - i) :
 				      gmem_direct_map_remove(page + i, end - i));
-	if (!remove)
+	if (!remove && failed > lo)
 		gmem_direct_map_flush(page + lo, failed - lo);
 	return err;
 }
@@ -354,7 +346,7 @@ static int gmem_take_loan(struct gmem_inode *gi, struct gmem_block *block,
 	if (gmem_should_fail())
 		return -ENOSPC;
 	policy = mpol_shared_policy_lookup(&gi->policy, index);
-	err = gmem_loan_take(loan, gi->pool, policy, index >> gi->block_order,
+	err = gmem_loan_take(loan, &gi->pool, policy, index >> gi->block_order,
 			     gi->node);
 	mpol_cond_put(policy);
 	/* Where sysctl vm.movable_gigantic_pages says so hugetlb does this. */
@@ -363,6 +355,34 @@ static int gmem_take_loan(struct gmem_inode *gi, struct gmem_block *block,
 		err = -ENOSPC;
 	}
 	return err;
+}
+
+/* Take a block that is known to memory offlining before it looks free. */
+static int gmem_take_known(struct gmem_inode *gi, struct gmem_block *block,
+			   struct gmem_memory *memory)
+{
+	int err;
+
+	for (;;) {
+		err = gmem_take_loan(gi, block, &memory->loan);
+		if (err == -ENOSPC) {
+			/* What was here before may be on its way home. */
+			gmem_home_flush();
+			err = gmem_take_loan(gi, block, &memory->loan);
+		}
+		if (err)
+			return err;
+		err = gmem_memory_add(gi, block, memory);
+		if (!err)
+			return 0;
+		gmem_loan_return(&memory->loan);
+		if (err != -EAGAIN)
+			return err;
+		/* hugetlb passes over 2 MiB that go offline, but not over 1 GiB. */
+		schedule_timeout_killable(1);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
 }
 
 /**
@@ -379,25 +399,14 @@ int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 	struct gmem_memory *memory;
 	int err;
 
-	memory = kzalloc(struct_size(memory, ready, 3 * longs), GFP_KERNEL_ACCOUNT);
+	memory = kzalloc(struct_size(memory, ready, 4 * longs), GFP_KERNEL_ACCOUNT);
 	if (!memory)
 		return -ENOMEM;
-	memory->split = memory->ready + longs;
+	memory->zeroed = memory->ready + longs;
+	memory->split = memory->zeroed + longs;
 	memory->tables = memory->split + longs;
-	err = gmem_take_loan(gi, block, &memory->loan);
-	if (err == -ENOSPC) {
-		/* What was here before may be on its way home. */
-		gmem_home_flush();
-		err = gmem_take_loan(gi, block, &memory->loan);
-	}
+	err = gmem_take_known(gi, block, memory);
 	if (err) {
-		kfree(memory);
-		return err;
-	}
-	/* Known to memory offlining before it looks free. */
-	err = gmem_memory_add(gi, block, memory);
-	if (err) {
-		gmem_loan_return(&memory->loan);
 		kfree(memory);
 		return err;
 	}
@@ -407,7 +416,7 @@ int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 			goto err_return;
 	}
 	block->memory = memory;
-	atomic_long_inc(&gi->nr_allocated);
+	inode_add_bytes(gi->inode, PAGE_SIZE << gi->block_order);
 	if (memory->broken)
 		gmem_shape(gi, block, 0, gmem_block_pages(gi));
 	return 0;
@@ -427,26 +436,123 @@ static void gmem_clear_pages(struct page *page, unsigned long nr)
 	}
 }
 
+static void gmem_zero_region(struct gmem_memory *memory, unsigned long region)
+{
+	gmem_clear_pages(memory->loan.page + (region << GMEM_REGION_ORDER),
+			 GMEM_REGION_PAGES);
+	set_bit(region, memory->zeroed);
+}
+
 /**
- * gmem_memory_scrub - overwrite private contents
- * @block: with memory, whose private pages are in the direct map
- * @lo: first page
- * @hi: first page behind
+ * gmem_memory_zero_next - zero a region ahead of gmem_memory_make_ready()
+ * @block: with memory
+ * @lo: in: where to start; out: first page behind the region
+ * @hi: where to stop
  *
- * Return: 0, or why a poisoned page could not be spared.
+ * So that all of a block need not be zeroed with it locked.
+ *
+ * Return: false if there is none left, or gmem_memory_make_ready() has to see to it.
  */
-int gmem_memory_scrub(const struct gmem_block *block, unsigned long lo,
-		      unsigned long hi)
+bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
+			   unsigned long hi)
+{
+	struct gmem_memory *memory = block->memory;
+	unsigned long last = DIV_ROUND_UP(hi, GMEM_REGION_PAGES);
+	unsigned long i = *lo >> GMEM_REGION_ORDER;
+
+	while (i < last && (test_bit(i, memory->ready) || test_bit(i, memory->zeroed)))
+		i++;
+	if (i == last || gmem_poison_unlocated(memory))
+		return false;
+	gmem_zero_region(memory, i);
+	*lo = (i + 1) << GMEM_REGION_ORDER;
+	return true;
+}
+
+/**
+ * gmem_memory_forget_next - have an all private region as if it was never touched
+ * @gi: the file
+ * @block: with memory, all of which is about to leave the file
+ * @lo: in: where to start; out: first page behind the region
+ * @hi: where to stop
+ *
+ * So that private contents are mapped for a short time, and a block need not be
+ * scrubbed with it locked all the time.
+ *
+ * Return: false if there is none left, or gmem_memory_scrub() has to see to it.
+ */
+bool gmem_memory_forget_next(struct gmem_inode *gi, struct gmem_block *block,
+			     unsigned long *lo, unsigned long hi)
+{
+	struct gmem_memory *memory = block->memory;
+	unsigned long i, end;
+
+	for (i = *lo; gmem_next_run(block, true, true, &i, &end, hi); i = end) {
+		i = round_up(i, GMEM_REGION_PAGES);
+		if (i + GMEM_REGION_PAGES > end)
+			continue;
+		if (gmem_poison_unlocated(memory) ||
+		    (gmem_off_direct_map(gi) &&
+		     gmem_direct_map_restore(memory->loan.page + i, GMEM_REGION_PAGES)))
+			return false;
+		gmem_zero_region(memory, i >> GMEM_REGION_ORDER);
+		clear_bit(i >> GMEM_REGION_ORDER, memory->ready);
+		*lo = i + GMEM_REGION_PAGES;
+		return true;
+	}
+	return false;
+}
+
+static void gmem_clear_runs(const struct gmem_block *block, bool private,
+			    unsigned long lo, unsigned long hi)
 {
 	unsigned long end;
+
+	for (; gmem_next_run(block, true, private, &lo, &end, hi); lo = end)
+		gmem_clear_pages(block->memory->loan.page + lo, end - lo);
+}
+
+static int gmem_try_scrub(struct gmem_inode *gi, struct gmem_block *block)
+{
+	unsigned long nr = gmem_block_pages(gi);
 	int err;
 
 	err = gmem_locate_poison(block->memory);
 	if (err)
 		return err;
-	for (; gmem_next_run(block, true, true, &lo, &end, hi); lo = end)
-		gmem_clear_pages(block->memory->loan.page + lo, end - lo);
+	if (gmem_off_direct_map(gi)) {
+		err = gmem_should_fail() ? -ENOMEM :
+		      gmem_direct_map_runs(block, true, true, 0, nr,
+					   gmem_direct_map_expose);
+		if (err)
+			return err;
+	}
+	gmem_clear_runs(block, true, 0, nr);
+	if (gmem_off_direct_map(gi))
+		WARN_ON_ONCE(gmem_direct_map_runs(block, true, true, 0, nr,
+						  gmem_direct_map_restore));
 	return 0;
+}
+
+/**
+ * gmem_memory_scrub - overwrite private contents, and have all in the direct map
+ * @gi: the file
+ * @block: with memory, which leaves the file
+ *
+ * That can want a page for a table, around a poisoned page; there is no way back, and
+ * so it waits for one.  Contents that a poisoned page, nobody knows which, is among
+ * stay where they are: out of the direct map, and in a block that hugetlb keeps.
+ */
+void gmem_memory_scrub(struct gmem_inode *gi, struct gmem_block *block)
+{
+	unsigned long lo = 0;
+
+	while (gmem_memory_forget_next(gi, block, &lo, gmem_block_pages(gi)))
+		cond_resched();
+	while (gmem_try_scrub(gi, block) == -ENOMEM)
+		schedule_timeout_uninterruptible(1);
+	if (gmem_off_direct_map(gi))
+		gmem_direct_map_heal(block->memory, 0, gmem_block_regions(gi));
 }
 
 /**
@@ -475,13 +581,15 @@ int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 	err = gmem_locate_poison(memory);
 	if (err)
 		return err;
-	for_each_clear_bit_from(first, memory->ready, last)
-		gmem_clear_pages(memory->loan.page + (first << GMEM_REGION_ORDER),
-				 GMEM_REGION_PAGES);
+	for_each_clear_bit_from(first, memory->ready, last) {
+		if (!test_bit(first, memory->zeroed))
+			gmem_zero_region(memory, first);
+	}
 
 	if (gmem_off_direct_map(gi) && block->state.kind != GMEM_ALL_SHARED) {
 		err = gmem_should_fail() ? -ENOMEM :
-		      gmem_direct_map_runs(block, false, true, lo, hi, true);
+		      gmem_direct_map_runs(block, false, true, lo, hi,
+					   gmem_direct_map_remove);
 		if (err)
 			return err;
 		gmem_direct_map_flush(memory->loan.page + lo, hi - lo);
@@ -492,38 +600,35 @@ int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 }
 
 /**
- * gmem_memory_zero - zero part of a block again
+ * gmem_memory_zero - zero part of a region again
  * @gi: the file
  * @block: with memory
  * @lo: first page
  * @hi: first page behind
  *
  * Return: 0, or -ENOMEM with nothing done if private pages could not be
- * reached.
+ * reached, or why a poisoned page could not be spared.
  */
 int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi)
 {
-	struct page *page = block->memory->loan.page;
-	unsigned long i, end;
 	int err;
 
-	if (gmem_off_direct_map(gi)) {
-		gmem_direct_map_begin();
-		err = gmem_direct_map_runs(block, true, true, lo, hi, false);
-		if (!err) {
-			err = gmem_memory_scrub(block, lo, hi);
-			WARN_ON_ONCE(gmem_direct_map_runs(block, true, true,
-							  lo, hi, true));
-			gmem_direct_map_flush(page + lo, hi - lo);
-		}
-		gmem_direct_map_end();
-	} else {
-		err = gmem_memory_scrub(block, lo, hi);
-	}
+	err = gmem_locate_poison(block->memory);
 	if (err)
 		return err;
-	for (i = lo; gmem_next_run(block, true, false, &i, &end, hi); i = end)
-		gmem_clear_pages(page + i, end - i);
+	if (gmem_off_direct_map(gi)) {
+		err = gmem_direct_map_runs(block, true, true, lo, hi,
+					   gmem_direct_map_expose);
+		if (err)
+			return err;
+	}
+	gmem_clear_runs(block, true, lo, hi);
+	if (gmem_off_direct_map(gi)) {
+		WARN_ON_ONCE(gmem_direct_map_runs(block, true, true, lo, hi,
+						  gmem_direct_map_remove));
+		gmem_direct_map_flush(block->memory->loan.page + lo, hi - lo);
+	}
+	gmem_clear_runs(block, false, lo, hi);
 	return 0;
 }

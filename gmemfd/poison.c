@@ -109,28 +109,51 @@ static int gmem_poison_in_file(struct gmem_inode *gi, struct gmem_memory *memory
 	struct gmem_span span = gmem_span(gi, index, index + 1);
 	struct gmem_block *block = span.block;
 	struct gmem_invalidation inv = {};
-	int ret = -EAGAIN;
+	int ret = -EAGAIN, err = 0;
 
-	lock_map_acquire(&gi->lock_map);
-	down_write(&block->lock);
+	gmem_lock_block(gi, block);
 	if (block->memory != memory || memory->loan.page + span.lo != page)
 		goto out;
 	/* If it cannot be broken, hugetlb poisons it as a whole. */
 	ret = gmem_memory_break(memory) ? -ENOENT : 0;
 	if (ret)
 		goto out;
+	err = gmem_kvm_invalidate_begin(gi, index, index + 1, &inv);
+	if (err) {
+		ret = err;
+		goto out;
+	}
 
 	if (flags & MF_COUNT_INCREASED)
 		put_page(page);
-	gmem_kvm_invalidate_begin(gi, index, index + 1, &inv);
 	ret = gmem_page_poison(page, flags);
 	if (!gmem_state_private(&block->state, span.lo)) {
 		gmem_unmap_settled(gi, block, span.lo, span.hi);
 		gmem_split_poisoned(gi, block, span.lo);
+	} else if (gmem_off_direct_map(gi) && gmem_touched(block, span.lo, span.hi)) {
+		/* An entry of its own, so that the others come back without memory. */
+		gmem_direct_map_remove(page, 1);
 	}
 out:
-	gmem_unlock_blocks(gi, index, index + 1);
+	gmem_unlock_block(gi, block);
 	gmem_kvm_invalidate_end(&inv);
+	if (err)
+		gmem_kvm_wait_gone(gi, &inv);
+	return ret;
+}
+
+/* Page of memory that is in no file any more; under gmem_memories_lock. */
+static int gmem_poison_homeless(struct gmem_memory *memory, struct page *page,
+				int flags)
+{
+	int ret;
+
+	if (!memory || !memory->broken)
+		return -ENOENT;
+	/* Nobody has it mapped: it only has to be remembered. */
+	ret = gmem_page_poison(page, flags);
+	if (flags & MF_COUNT_INCREASED)
+		put_page(page);
 	return ret;
 }
 
@@ -149,25 +172,27 @@ int gmem_memory_error(struct page *page, int flags)
 	int ret;
 
 	do {
+		ret = -EAGAIN;
 		mutex_lock(&gmem_memories_lock);
 		memory = gmem_memory_at(page_to_pfn(page));
-		gi = memory ? memory->gi : NULL;
-		if (!gi || !igrab(gi->inode)) {
-			/* In no file any more, it only has to be remembered. */
-			ret = -ENOENT;
-			if (memory && memory->broken) {
-				ret = gmem_page_poison(page, flags);
-				if (flags & MF_COUNT_INCREASED)
-					put_page(page);
-			}
-			mutex_unlock(&gmem_memories_lock);
-			return ret;
+		if (memory && memory->mending) {
+			gmem_memory_wait_mended();
+			continue;
 		}
-		index = memory->index + (page - memory->loan.page);
+		gi = memory ? memory->gi : NULL;
+		if (gi) {
+			/* The open file's is still there. */
+			refcount_inc(&gi->refs);
+			index = memory->index + (page - memory->loan.page);
+		} else {
+			ret = gmem_poison_homeless(memory, page, flags);
+		}
 		mutex_unlock(&gmem_memories_lock);
 
-		ret = gmem_poison_in_file(gi, memory, index, page, flags);
-		iput(gi->inode);
+		if (gi) {
+			ret = gmem_poison_in_file(gi, memory, index, page, flags);
+			gmem_put(gi);
+		}
 	} while (ret == -EAGAIN);
 	return ret;
 }

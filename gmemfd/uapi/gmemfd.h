@@ -114,7 +114,9 @@ struct gmemfd_info {
  * where the policy of the task says that touches it.
  *
  * EINVAL  size, block_size or node is not as said above
- * ENOMEM  the pool cannot reserve that much, or no memory for bookkeeping
+ * ENOMEM  the pool cannot reserve that much, or the limit of the caller's hugetlb
+ *	cgroup forbids it, which is charged for the reservation until the last
+ *	close; or no memory for bookkeeping
  * EMFILE, ENFILE  no fd to be had
  */
 struct gmemfd_create {
