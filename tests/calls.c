@@ -881,7 +881,7 @@ TEST(core_dump_holds_a_page)
 		struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 
 		setrlimit(RLIMIT_CORE, &unlimited);
-		write_text("/proc/self/coredump_filter", "0x8");	/* shared, of a file */
+		write_text("/proc/self/coredump_filter", "0x2");	/* shared, without a name */
 		abort();
 	}
 	core = accept(listener, NULL, NULL);

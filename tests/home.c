@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Holes, and the way home of memory that somebody still holds. */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -184,8 +184,8 @@ TEST(create_waits_for_what_comes_home)
 {
 	long nr = pool(GB, "free_hugepages");
 
-	if (!nr)
-		test_skip("no pages of 1 GiB");
+	if (nr <= 0)
+		test_skip("no 1 GiB huge pages here");
 	for (int round = 0; round < 10; round++) {
 		int fd = gmem_create(nr * GB, GB, GMEMFD_CREATE_INIT_SHARED);
 		char *p = gmem_map(fd, 0, nr * GB);
@@ -245,6 +245,7 @@ TEST(million_folios_come_home)
 	char *p;
 	int fd;
 
+	need_1g_blocks();
 	set_pool_1g(nr);
 	if (pool(GB, "free_hugepages") < nr) {
 		set_pool_1g(pool_size);
@@ -309,30 +310,10 @@ TEST(punch_beside_exit)
 
 /* The last put in every kind of context: see tests/kernel/put_test.c. */
 
-static void tell_put(int dev, const char *fmt, ...)
-{
-	char text[64];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
-	va_end(args);
-	EXPECT_EQ(write(dev, text, strlen(text)), (long)strlen(text));
-}
-
-static int open_put(void)
-{
-	int dev = open("/dev/gmemfd_put", O_WRONLY | O_CLOEXEC);
-
-	if (dev < 0)
-		test_skip("gmemfd_put_test is not loaded");
-	return dev;
-}
-
 static void put_in(const char *context)
 {
 	long available = pool(2 * MB, "free_hugepages");
-	int dev = open_put();
+	int dev = open_put_test();
 
 	/* A 2 MiB folio, a 4 KiB one, and with the file closed before the put. */
 	for (int round = 0; round < 3; round++) {
@@ -342,14 +323,14 @@ static void put_in(const char *context)
 		fill(p, 2 * MB, 3);
 		if (round)
 			EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
-		tell_put(dev, "hold %lx", (unsigned long)p + 7 * PAGE);
+		tell_put_test(dev, "hold %lx", (unsigned long)p + 7 * PAGE);
 		EXPECT_ERR(gmem_convert(fd, 0, 2 * MB, true), EAGAIN);
 		if (round < 2)
 			EXPECT_EQ(gmem_punch(fd, 0, 2 * MB), 0);
 		munmap(p, 2 * MB);
 		close(fd);
 		EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 1);
-		tell_put(dev, "put %s", context);
+		tell_put_test(dev, "put %s", context);
 		EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
 	}
 	close(dev);
@@ -378,7 +359,7 @@ PUT_IN(bh_off)
 TEST(last_put_under_lruvec_lock)
 {
 	long available = pool(2 * MB, "free_hugepages");
-	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED), dev = open_put();
+	int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED), dev = open_put_test();
 	char *p = gmem_map(fd, 0, 4 * MB);
 	size_t size = 4 * MB;
 	char *ordinary = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -388,17 +369,48 @@ TEST(last_put_under_lruvec_lock)
 	memset(ordinary, 1, size);
 	fill(p, 4 * MB, 3);
 	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
-	tell_put(dev, "hold %lx", (unsigned long)ordinary);
+	tell_put_test(dev, "hold %lx", (unsigned long)ordinary);
 	for (int i = 1; i < 10; i++)
-		tell_put(dev, "hold %lx", (unsigned long)p + i * PAGE);
-	tell_put(dev, "hold %lx", (unsigned long)p + 3 * MB);
+		tell_put_test(dev, "hold %lx", (unsigned long)p + i * PAGE);
+	tell_put_test(dev, "hold %lx", (unsigned long)p + 3 * MB);
 	munmap(ordinary, size);
 	munmap(p, 4 * MB);
 	close(fd);
 	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available - 2);
-	tell_put(dev, "put batch");
+	tell_put_test(dev, "put batch");
 	EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == available));
 	close(dev);
+}
+
+static void *punch_page(void *arg)
+{
+	run_on_cpu(1);
+	EXPECT_EQ(gmem_punch(*(int *)arg, PAGE, PAGE), 0);
+	return NULL;
+}
+
+/* Nothing that two files share is held while one of them is scrubbed. */
+TEST(punch_holds_no_other_file_up)
+{
+	int one = gmem_create(2 * MB, 2 * MB, 0), other = gmem_create(4 * MB, 2 * MB, 0);
+	int dev = open_put_test(), i;
+	enum delay state = GONE_ON;
+	pthread_t thread;
+
+	/* The second block of the other is there to keep the direct map from merging. */
+	EXPECT_EQ(gmem_allocate(one, 0, 2 * MB), 0);
+	EXPECT_EQ(gmem_allocate(other, 0, 4 * MB), 0);
+	run_on_cpu(0);
+	for (i = 0; i < 5 && state != INSIDE; i++) {
+		delay_in_kernel(dev, "gmem_direct_map_flush");
+		EXPECT_EQ(pthread_create(&thread, NULL, punch_page, &one), 0);
+		EXPECT(EVENTUALLY(delayed(dev) == INSIDE));
+		EXPECT_EQ(gmem_convert(other, 0, 2 * MB, false), 0);
+		state = delayed(dev);
+		EXPECT_EQ(pthread_join(thread, NULL), 0);
+		EXPECT_EQ(gmem_convert(other, 0, 2 * MB, true), 0);
+	}
+	EXPECT_EQ(state, INSIDE);
 }
 
 /* Pages punched elsewhere in a block do not keep a fault from ending. */
@@ -416,6 +428,8 @@ TEST(fault_beside_punched_pages)
 	EXPECT(is_zero(p + 11 * PAGE, PAGE));
 	EXPECT(holds(p + 12 * PAGE, MB - 12 * PAGE, 3 + 12 * 512));
 
+	if (!have_1g_blocks())
+		return;
 	big = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
 	p = gmem_map(big, 0, GB);
 	p[0] = 1;

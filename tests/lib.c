@@ -57,10 +57,33 @@ void test_skip(const char *why)
 	_exit(SKIPPED);
 }
 
+void test_bounded(void (*part)(void))
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		part();
+		fflush(stdout);
+		_exit(0);
+	}
+	/* Three times ten seconds: the debug kernel on a busy host is slow. */
+	for (int i = 0; i < 3; i++) {
+		if (!EVENTUALLY(waitpid(pid, &status, WNOHANG) == pid))
+			continue;
+		if (WIFEXITED(status) && WEXITSTATUS(status))
+			_exit(WEXITSTATUS(status));	/* has said why */
+		EXPECT_EQ(status, 0);
+		return;
+	}
+	kill(pid, SIGKILL);
+	FAIL("hangs");
+}
+
 /* Set by a test whose own doings change the direct map for good. */
 static bool *direct_map_moves;
 
-void test_loads_modules(void)
+void test_changes_direct_map(void)
 {
 	*direct_map_moves = true;
 }
@@ -109,6 +132,21 @@ static bool counters_differ(const struct counters *before, bool tell)
 	return true;
 }
 
+/* A module's text is given back, and splits the direct map, a while after it is gone. */
+static void let_direct_map_settle(void)
+{
+	struct counters counters;
+	int same = 0;
+
+	*direct_map_moves = false;
+	read_counters(&counters);
+	for (int i = 0; i < 20 && same < 3; i++) {
+		usleep(200000);
+		same = counters_differ(&counters, false) ? 0 : same + 1;
+		read_counters(&counters);
+	}
+}
+
 static int run_test(struct test *test)
 {
 	struct counters before;
@@ -138,6 +176,8 @@ static int run_test(struct test *test)
 		counters_differ(&before, true);
 		status = 1;
 	}
+	if (*direct_map_moves)
+		let_direct_map_settle();
 	return status;
 }
 
@@ -278,6 +318,14 @@ char *gmem_map(int fd, uint64_t offset, size_t size)
 
 	EXPECT(p != MAP_FAILED);
 	return p;
+}
+
+const char *fd_path(int fd)
+{
+	static __thread char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return path;
 }
 
 struct gmemfd_range gmem_range(int fd, uint64_t offset)
@@ -455,12 +503,18 @@ void run_on_cpu(int cpu)
 	EXPECT_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
 }
 
-/* From the kernel's page tables; KASLR is off in the lab. */
-int direct_map_shift(uint64_t pfn)
+unsigned long direct_map_address(uint64_t pfn)
 {
 	unsigned long base = five_level_paging() ? 0xff11000000000000UL :
 						   0xffff888000000000UL;
-	unsigned long want = base + pfn * PAGE, start, end;
+
+	return base + pfn * PAGE;
+}
+
+/* From the kernel's page tables. */
+int direct_map_shift(uint64_t pfn)
+{
+	unsigned long want = direct_map_address(pfn), start, end;
 	FILE *f = fopen("/sys/kernel/debug/page_tables/kernel", "r");
 	char line[256];
 	int shift = 0;
@@ -597,6 +651,17 @@ char state_of(pid_t pid)
 	return state;
 }
 
+bool have_1g_blocks(void)
+{
+	return pool(GB, "nr_hugepages") >= 0;
+}
+
+void need_1g_blocks(void)
+{
+	if (!have_1g_blocks())
+		test_skip("no 1 GiB huge pages here");
+}
+
 bool kernel_before(unsigned int major, unsigned int minor)
 {
 	unsigned int a, b;
@@ -610,6 +675,58 @@ bool kernel_before(unsigned int major, unsigned int minor)
 bool debug_kernel(void)
 {
 	return !access("/sys/kernel/debug/kmemleak", F_OK);
+}
+
+/* The module of the tests */
+
+int open_put_test(void)
+{
+	int dev = open("/dev/gmemfd_put", O_WRONLY | O_CLOEXEC);
+
+	if (dev < 0)
+		test_skip("gmemfd_put_test is not loaded");
+	return dev;
+}
+
+static int put_test(int dev, const char *fmt, va_list args, int *len)
+{
+	char text[64];
+
+	*len = vsnprintf(text, sizeof(text), fmt, args);
+	EXPECT(*len < (int)sizeof(text));
+	return write(dev, text, *len);
+}
+
+void tell_put_test(int dev, const char *fmt, ...)
+{
+	va_list args;
+	int len;
+
+	va_start(args, fmt);
+	EXPECT(put_test(dev, fmt, args, &len) == len);
+	va_end(args);
+}
+
+int ask_put_test(int dev, const char *fmt, ...)
+{
+	va_list args;
+	int len, ret;
+
+	va_start(args, fmt);
+	ret = put_test(dev, fmt, args, &len);
+	va_end(args);
+	EXPECT(ret > 0);
+	return ret;
+}
+
+void delay_in_kernel(int dev, const char *function)
+{
+	tell_put_test(dev, "delay %s", function);
+}
+
+enum delay delayed(int dev)
+{
+	return ask_put_test(dev, "delayed");
 }
 
 int module_load(const char *name, const char *args)

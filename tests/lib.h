@@ -45,8 +45,14 @@ _Noreturn void test_fail(const char *file, int line, const char *fmt, ...)
 _Noreturn void test_skip(const char *why);
 /* For tests that go through a table: what a failure is in. */
 void test_case(const char *name);
-/* Module text has splits in the direct map: do not compare that afterwards. */
-void test_loads_modules(void);
+/* The direct map does not stay as it is (poison, module text): do not compare it. */
+void test_changes_direct_map(void);
+
+/*
+ * Run a part of the test in a child that may end up asleep for good, not even
+ * killable: the test fails then, and the test program goes on.
+ */
+void test_bounded(void (*part)(void));
 
 #define FAIL(...)	test_fail(__FILE__, __LINE__, __VA_ARGS__)
 #define EXPECT(cond)							\
@@ -85,6 +91,8 @@ int gmem_convert_ranges(int fd, const struct gmemfd_convert_range *ranges,
 			unsigned int nr, uint64_t *error_offset);
 int gmem_punch(int fd, uint64_t offset, uint64_t size);
 int gmem_allocate(int fd, uint64_t offset, uint64_t size);
+/* "/proc/self/fd/N", until this thread's next call. */
+const char *fd_path(int fd);
 char *gmem_map(int fd, uint64_t offset, size_t size);
 /* The range that offset lies in; its offset and size are of what is asked on. */
 struct gmemfd_range gmem_range(int fd, uint64_t offset);
@@ -102,6 +110,9 @@ bool is_zero(const char *p, size_t size);
 uint64_t pfn_of(const void *p);
 /* A figure of the mapping that p is in, in bytes: "Rss", "FilePmdMapped", ... */
 long smaps(const void *p, const char *key);
+
+/* Where the kernel's direct map has a page frame; KASLR is off in the lab. */
+unsigned long direct_map_address(uint64_t pfn);
 
 /*
  * How the kernel maps a page frame: log2 of the mapping's size, 0 for not at
@@ -140,6 +151,19 @@ bool faults_fired(void);	/* disarm; true if one was made to fail */
 /* A memory error in a page frame (poison.c). */
 void poison(uint64_t pfn);
 
+/*
+ * The module gmemfd_put_test (see tests/kernel/put_test.c); skips the test where it
+ * is not loaded.  What is told is written; what is asked is what write() returns.
+ */
+int open_put_test(void);
+void tell_put_test(int dev, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int ask_put_test(int dev, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Whoever calls a function of the kernel next stays there for a second. */
+enum delay { NOT_YET = 1, INSIDE, GONE_ON };
+void delay_in_kernel(int dev, const char *function);
+enum delay delayed(int dev);
+
 /* Modules, which lie in /lib */
 int module_load(const char *name, const char *args);
 int module_unload(const char *name);
@@ -150,6 +174,9 @@ void write_text(const char *path, const char *text);
 long meminfo(const char *key);
 long pool(size_t block, const char *key);	/* e.g. pool(2 * MB, "free_hugepages") */
 char state_of(pid_t pid);	/* a letter, see proc_pid_stat(5) */
+/* 1 GiB huge pages, which not all CPUs have; a test that needs them is skipped. */
+bool have_1g_blocks(void);
+void need_1g_blocks(void);
 bool debug_kernel(void);
 bool kernel_before(unsigned int major, unsigned int minor);
 

@@ -28,13 +28,12 @@ TEST(unload_refused_while_in_use)
 TEST(unload_refused_while_path_is_open)
 {
 	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED), path_fd;
-	char *p = gmem_map(fd, 0, 2 * MB), path[64];
+	char *p = gmem_map(fd, 0, 2 * MB);
 	struct stat st;
 
 	p[0] = 1;
 	munmap(p, 2 * MB);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	path_fd = open(path, O_PATH);
+	path_fd = open(fd_path(fd), O_PATH);
 	EXPECT(path_fd >= 0);
 	close(fd);
 	EXPECT_ERR(module_unload("gmemfd"), EAGAIN);
@@ -45,7 +44,7 @@ TEST(unload_refused_while_path_is_open)
 
 TEST(unload_and_load_again)
 {
-	test_loads_modules();
+	test_changes_direct_map();
 	for (int i = 0; i < 5; i++) {
 		int fd = gmem_create(2 * MB, 2 * MB, 0);
 
@@ -78,7 +77,7 @@ TEST(other_module_refused)
 		copies++;
 	}
 	EXPECT(copies >= 2);
-	test_loads_modules();
+	test_changes_direct_map();
 	EXPECT_ERR(syscall(__NR_init_module, image, size, ""), EINVAL);
 	free(image);
 

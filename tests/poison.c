@@ -15,6 +15,7 @@ void poison(uint64_t pfn)
 {
 	char text[32];
 
+	test_changes_direct_map();
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)pfn);
 	/* Core mm cannot handle the page and says so; it is marked all the same. */
 	int fd = open("/sys/kernel/debug/hwpoison/corrupt-pfn", O_WRONLY);
@@ -135,6 +136,7 @@ static void touch_poisoned(const volatile char *p)
 
 static void inject_error(char *p)
 {
+	test_changes_direct_map();
 	if (!sigsetjmp(after_error, 1)) {
 		catch_errors();
 		EXPECT_EQ(madvise(p, PAGE, MADV_HWPOISON), 0);
@@ -180,6 +182,7 @@ TEST(poison_tells_process_2m)
 
 TEST(poison_tells_process_1g)
 {
+	need_1g_blocks();
 	process_is_told(GB, 0);
 }
 
@@ -333,5 +336,123 @@ TEST(poison_beside_conversions)
 	close(fd);
 	expect_parked(frames[0]);
 	EXPECT(pool(2 * MB, "nr_hugepages") >= nr - 1);
+	refill_pool(nr);
+}
+
+/* The direct map */
+
+#define LEVEL_4K	1
+#define PRESENT		16
+
+static int entry(int dev, uint64_t pfn)
+{
+	return ask_put_test(dev, "entry %llx", (unsigned long long)pfn);
+}
+
+/* The handler of a machine check takes the page out; it does not come back. */
+static void stays_out(size_t block, uint64_t flags)
+{
+	int fd = gmem_create(block, block, flags | GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, block);
+	int dev = open_put_test();
+	uint64_t pfn;
+
+	fill(p, 2 * MB, 3);
+	pfn = pfn_of(p + 7 * PAGE);
+	EXPECT(entry(dev, pfn) & PRESENT);
+	poison(pfn);
+	tell_put_test(dev, "nospec %llx", (unsigned long long)pfn);
+	EXPECT_EQ(entry(dev, pfn), LEVEL_4K);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, true), 0);
+		EXPECT(!(entry(dev, pfn) & PRESENT));
+		EXPECT_EQ(gmem_punch(fd, 6 * PAGE, 3 * PAGE), 0);
+		EXPECT(!(entry(dev, pfn) & PRESENT));
+		EXPECT_EQ(gmem_convert(fd, 0, block, false), 0);
+		EXPECT_EQ(entry(dev, pfn), LEVEL_4K);
+		/* Its neighbours do come back. */
+		EXPECT(entry(dev, pfn - 1) & PRESENT);
+		EXPECT(entry(dev, pfn + 1) & PRESENT);
+		EXPECT(holds(p + 9 * PAGE, 2 * MB - 9 * PAGE, 3 + 9 * 512));
+	}
+	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, true), 0);
+	munmap(p, block);
+	close(fd);
+	EXPECT_EQ(entry(dev, pfn), LEVEL_4K);
+	EXPECT(entry(dev, pfn + 1) & PRESENT);
+	EXPECT(entry(dev, pfn - 7 + 511) & PRESENT);
+	if (block == 2 * MB)
+		expect_parked(pfn);
+}
+
+TEST(poison_stays_out_of_direct_map_2m)
+{
+	stays_out(2 * MB, 0);
+}
+
+TEST(poison_stays_out_of_direct_map_1g)
+{
+	need_1g_blocks();
+	stays_out(GB, 0);
+}
+
+TEST(poison_stays_out_of_direct_map_small_shared)
+{
+	stays_out(2 * MB, GMEMFD_CREATE_SMALL_SHARED);
+}
+
+/* Private at the time, and out of the direct map as part of a large entry. */
+TEST(poison_private_page_stays_out)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	char *p = gmem_map(fd, 0, 2 * MB);
+	int dev = open_put_test();
+	uint64_t pfn;
+
+	fill(p, 2 * MB, 3);
+	pfn = pfn_of(p + 7 * PAGE);
+	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, true), 0);
+	poison(pfn);
+	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, false), 0);
+	EXPECT_EQ(entry(dev, pfn), LEVEL_4K);
+	EXPECT(entry(dev, pfn + 1) & PRESENT);
+	munmap(p, 2 * MB);
+	close(fd);
+	EXPECT_EQ(entry(dev, pfn), LEVEL_4K);
+	expect_parked(pfn);
+}
+
+static void *close_it(void *arg)
+{
+	run_on_cpu(1);
+	close(*(int *)arg);
+	return NULL;
+}
+
+/* The error comes while the block is put together, which is no time to look for it. */
+TEST(poison_beside_mending)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	long nr = pool(2 * MB, "nr_hugepages");
+	char *p = gmem_map(fd, 0, 2 * MB);
+	int dev = open_put_test();
+	pthread_t thread;
+	uint64_t pfn;
+
+	fill(p, 2 * MB, 3);
+	pfn = pfn_of(p + 7 * PAGE);
+	munmap(p, 2 * MB);
+	run_on_cpu(0);
+	delay_in_kernel(dev, "init_new_hugetlb_folio");
+	EXPECT_EQ(pthread_create(&thread, NULL, close_it, &fd), 0);
+	EXPECT(EVENTUALLY(delayed(dev) == INSIDE));
+	poison(pfn);
+	EXPECT_EQ(delayed(dev), GONE_ON);
+	EXPECT_EQ(pthread_join(thread, NULL), 0);
+	/* hugetlb has been told: it keeps the block, or takes the page out of it. */
+	if (pool(2 * MB, "nr_hugepages") == nr)
+		expect_parked(pfn);
+	else
+		pool_is_short(pfn);
 	refill_pool(nr);
 }

@@ -8,14 +8,26 @@
  *                   raw_spinlock, irqs_off, bh_off; batch for one batch, which
  *                   must start with a folio that is on an LRU: the others are
  *                   then put under the lruvec lock
+ *   delay SYMBOL    who calls this function of the kernel next stays there for a
+ *                   second, so that others can get in between
+ *   delayed         has that happened: write() returns 1 for not yet, 2 for being
+ *                   there, 3 for gone on
+ *   nospec PFN      take a page frame out of the direct map, as the machine check
+ *                   handler does
+ *   entry PFN       its entry in the direct map: write() returns its level, 1 for
+ *                   4 KiB, and 16 more if it is present
  */
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/hrtimer.h>
 #include <linux/interrupt.h>
+#include <linux/kprobes.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/pgtable.h>
 #include <linux/rcupdate.h>
+#include <linux/set_memory.h>
 #include <linux/smp.h>
 #include <linux/timer.h>
 #include <linux/uaccess.h>
@@ -150,6 +162,75 @@ static int hold(unsigned long address)
 	return 0;
 }
 
+/* Races made wide */
+
+static atomic_t delay_state = ATOMIC_INIT(3);
+static char delay_symbol[64];
+
+static int delay_here(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (atomic_cmpxchg(&delay_state, 1, 2) == 1) {
+		mdelay(1000);
+		atomic_set(&delay_state, 3);
+	}
+	return 0;
+}
+
+static struct kprobe delay_probe;
+
+static void delay_remove(void)
+{
+	if (delay_probe.symbol_name)
+		unregister_kprobe(&delay_probe);
+	delay_probe = (struct kprobe) {};
+}
+
+static int delay(const char *symbol)
+{
+	int err;
+
+	delay_remove();
+	strscpy(delay_symbol, symbol, sizeof(delay_symbol));
+	delay_probe.symbol_name = delay_symbol;
+	delay_probe.pre_handler = delay_here;
+	atomic_set(&delay_state, 1);
+	err = register_kprobe(&delay_probe);
+	if (err)
+		delay_probe = (struct kprobe) {};
+	return err;
+}
+
+/* The direct map */
+
+/*
+ * set_mce_nospec(), which only newer kernels export; but a probe is told where it is.
+ * That is also the first probe of all, and the page it needs splits the direct map for
+ * good on some kernels: so none of the tests does.
+ */
+static int (*set_nospec)(unsigned long pfn);
+
+static int find_nospec(void)
+{
+	struct kprobe probe = { .symbol_name = "set_mce_nospec" };
+	int err = register_kprobe(&probe);
+
+	if (err)
+		return err;
+	unregister_kprobe(&probe);
+	set_nospec = (void *)probe.addr;
+	return 0;
+}
+
+static int entry(unsigned long pfn)
+{
+	unsigned int level;
+	pte_t *pte = lookup_address((unsigned long)pfn_to_kaddr(pfn), &level);
+
+	if (!pte)
+		return -ENOENT;
+	return level | (pte_val(*pte) & _PAGE_PRESENT ? 16 : 0);
+}
+
 static ssize_t put_write(struct file *file, const char __user *buf, size_t len,
 			 loff_t *pos)
 {
@@ -166,6 +247,14 @@ static ssize_t put_write(struct file *file, const char __user *buf, size_t len,
 		err = hold(address);
 	else if (!strncmp(text, "put ", 4) && nr_held)
 		err = put_in(text + 4);
+	else if (!strncmp(text, "delay ", 6))
+		err = delay(text + 6);
+	else if (!strcmp(text, "delayed"))
+		err = atomic_read(&delay_state);
+	else if (sscanf(text, "nospec %lx", &address) == 1)
+		err = set_nospec(address);
+	else if (sscanf(text, "entry %lx", &address) == 1)
+		err = entry(address);
 	mutex_unlock(&put_lock);
 	return err ?: len;
 }
@@ -183,6 +272,10 @@ static struct miscdevice put_misc = {
 
 static int __init put_init(void)
 {
+	int err = find_nospec();
+
+	if (err)
+		return err;
 	hrtimer_setup(&hard_timer, put_in_hardirq, CLOCK_MONOTONIC,
 		      HRTIMER_MODE_REL_HARD);
 	timer_setup(&soft_timer, put_in_softirq, 0);
@@ -193,6 +286,7 @@ module_init(put_init);
 static void __exit put_exit(void)
 {
 	misc_deregister(&put_misc);
+	delay_remove();
 	rcu_barrier();
 	put_all();
 }

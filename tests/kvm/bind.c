@@ -300,7 +300,7 @@ static void one_guest(void)
 TEST(kvm_load_in_any_order)
 {
 	close(kvm_device());
-	test_loads_modules();
+	test_changes_direct_map();
 	one_guest();
 	EXPECT_EQ(module_unload("gmemfd"), 0);		/* gmemfd anew, under KVM */
 	EXPECT_EQ(module_load("gmemfd", ""), 0);
@@ -333,7 +333,7 @@ TEST(kvm_shadow_paging)
 	char *other;
 
 	close(kvm_device());
-	test_loads_modules();
+	test_changes_direct_map();
 	EXPECT_EQ(module_unload("kvm_amd"), 0);
 	EXPECT_EQ(module_load("kvm-amd", "npt=0"), 0);
 	other = mmap(NULL, 4 * MB, PROT_READ | PROT_WRITE,
@@ -465,5 +465,5 @@ TEST(poison_guest_page)
 	EXPECT_EQ(vcpu->error, EHWPOISON);
 	vm_destroy(&vm);
 	close(gmem);
-	test_loads_modules();		/* the pool has lost a page */
+	test_changes_direct_map();		/* the pool has lost a page */
 }

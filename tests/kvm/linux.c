@@ -4,19 +4,21 @@
  * init.
  *
  * KVM's instruction emulator reads guest memory as the host sees it: not where
- * it is private.  So there is no memory-mapped I/O at all: x2APIC from the
- * start, interrupts by the 8259, PIT, a serial port, and nothing paravirtual.
- * That is all a guest needs on a CPU that tells the hypervisor what it has
- * intercepted (NRIPS and decode assists on AMD; every Intel CPU).  The lab's
- * emulated one does not, and KVM decodes each CPUID, HLT, and access to an MSR
- * or CR4 by itself, walking the guest's page tables to it.  Therefore the guest
- * shares what its kernel is made of, and kernelcore= keeps the kernel in there:
- * the memory of its processes is private, but for the text of its init.
+ * it is private.  So there is no memory-mapped I/O but the I/O APIC's, which
+ * "noapic" does without: x2APIC from the start, PIT, a serial port, and nothing
+ * paravirtual.  That is all a guest needs on a CPU that tells the hypervisor
+ * what it has intercepted (NRIPS and decode assists on AMD; every Intel CPU).
+ * The lab's emulated one does not, and KVM decodes each CPUID, HLT, and access
+ * to an MSR or CR4 by itself, walking the guest's page tables to it.  Therefore
+ * the guest shares what its kernel is made of, and kernelcore= keeps the kernel
+ * in there: the memory of its processes is private, but for the text of its
+ * init.
  */
 #define _GNU_SOURCE
 #include <asm/bootparam.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "vmm.h"
 
@@ -224,7 +226,10 @@ static uint8_t checksum(const void *data, size_t size)
 	return -sum;
 }
 
-/* MultiProcessor Specification 1.4: CPUs, an ISA bus, and no I/O APIC. */
+/*
+ * MultiProcessor Specification 1.4: CPUs, an ISA bus, and an I/O APIC.  KVM wires
+ * interrupt n of the bus to its pin n, the timer's as well.
+ */
 static void load_mp_table(struct vm *vm, int nr_cpus)
 {
 	uint8_t *start = (uint8_t *)vm->host + GPA_MP_TABLE, *table = start + 16, *at;
@@ -240,7 +245,23 @@ static void load_mp_table(struct vm *vm, int nr_cpus)
 	}
 	memcpy(at, "\1\0ISA   ", 8);
 	at += 8;
-	entries++;
+	at[0] = 2;				/* I/O APIC */
+	at[1] = nr_cpus;			/* APIC ID */
+	at[2] = 0x11;				/* APIC version */
+	at[3] = 1;				/* enabled */
+	*(uint32_t *)(at + 4) = 0xfec00000;
+	at += 8;
+	entries += 2;
+	for (int i = 0; i < 16; i++) {
+		if (i == 2)			/* the second 8259 */
+			continue;
+		at[0] = 3;			/* interrupt, edge as on ISA, */
+		at[5] = i;			/* of that bus */
+		at[6] = nr_cpus;		/* goes to that I/O APIC's */
+		at[7] = i;			/* pin */
+		at += 8;
+		entries++;
+	}
 	memcpy(at, "\4\3\0\0\0\0\xff\0", 8);	/* ExtINT is at LINT0 */
 	at += 8;
 	memcpy(at, "\4\1\0\0\0\0\xff\1", 8);	/* NMI at LINT1 */
@@ -288,10 +309,31 @@ static void set_up_boot_cpu(struct vm *vm)
 	EXPECT_EQ(ioctl(vm->vcpus[0].fd, KVM_SET_REGS, &regs), 0);
 }
 
+/* A guest that stands still is to say where, before the test's time is up. */
+static void wait_for_reset(struct vm *vm)
+{
+	time_t end = time(NULL) + (debug_kernel() ? 800 : 240);
+	bool reset = false;
+
+	while (!reset && time(NULL) < end) {
+		usleep(10000);
+		reset = __atomic_load_n(&vm->stopping, __ATOMIC_SEQ_CST);
+	}
+	if (!reset)
+		vm_stop(vm);
+	for (int i = 0; i < vm->nr_vcpus; i++) {
+		vcpu_join(&vm->vcpus[i]);
+		if (!reset)
+			vcpu_print(&vm->vcpus[i]);
+	}
+	if (!reset)
+		FAIL("the guest does not come to its end");
+}
+
 void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose)
 {
 	static const char base[] = "console=ttyS0 panic=-1 reboot=k nokaslr "
-				   "io_delay=none no-kvmclock noapic "
+				   "io_delay=none no-kvmclock "
 				   "rootfstype=ramfs kernelcore=96M tsc=reliable ";
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	struct machine machine = { .verbose = verbose };
@@ -320,6 +362,5 @@ void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose)
 
 	for (int i = 0; i < nr_vcpus; i++)
 		vcpu_start(&vm->vcpus[i]);
-	for (int i = 0; i < nr_vcpus; i++)
-		vcpu_join(&vm->vcpus[i]);
+	wait_for_reset(vm);
 }

@@ -17,9 +17,7 @@
 #include <unistd.h>
 
 #include "linux_guest.h"
-
-#define PAGE	4096UL
-#define MB	(1024 * 1024UL)
+#include "vmm.h"
 
 static int failures;
 
@@ -51,35 +49,63 @@ static uint64_t *get_memory(size_t size)
 	return p;
 }
 
-/* Half of what is free, written and read, in two processes at a time. */
-static void test_memory(void)
+/* In @nr processes at a time, which have a CPU each as far as there are. */
+static void at_once(int nr, void (*fn)(int i, size_t arg), size_t arg)
 {
-	size_t size = sysconf(_SC_AVPHYS_PAGES) * PAGE / 4 & -MB;
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < nr; i++) {
 		if (!fork()) {
-			uint64_t *p = get_memory(size);
-			int bad = 0;
-
-			for (size_t n = 0; n < size / 8; n += 64)
-				p[n] = page_word(n, i + 1);
-			for (size_t n = 0; n < size / 8; n += 64)
-				bad += p[n] != page_word(n, i + 1);
-			_exit(bad != 0);
+			run_on_cpu(i % cpus);
+			failures = 0;
+			fn(i, arg);
+			_exit(failures != 0);
 		}
 	}
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < nr; i++) {
 		int status = -1;
 
 		CHECK(wait(&status) > 0 && status == 0);
 	}
+}
+
+static void write_and_read(int i, size_t size)
+{
+	uint64_t *p = get_memory(size);
+	int bad = 0;
+
+	for (size_t n = 0; n < size / 8; n += 64)
+		p[n] = page_word(n, i + 1);
+	for (size_t n = 0; n < size / 8; n += 64)
+		bad += p[n] != page_word(n, i + 1);
+	CHECK(!bad);
+}
+
+/* Half of what is free, written and read. */
+static void test_memory(void)
+{
+	size_t size = sysconf(_SC_AVPHYS_PAGES) * PAGE / 4 & -MB;
+
+	at_once(2, write_and_read, size);
 	printf("2 x %zu MiB tested\n", size / MB);
+}
+
+/* Some of what a process gets lies beside the kernel, in what is always shared. */
+static char *private_page(void)
+{
+	char *p = (char *)get_memory(16 * MB);
+
+	for (size_t n = 0; n < 16 * MB; n += PAGE)
+		if (gpa_of(p + n) > LINUX_SHARED)
+			return p + n;
+	CHECK(!"there is private memory");
+	return p;
 }
 
 /* A page is shared, the host reads it and answers in it, it is private again. */
 static void exchange(void)
 {
-	char *p = (char *)get_memory(4 * PAGE) + PAGE;
+	char *p = private_page();
 	uint64_t gpa = gpa_of(p);
 
 	strcpy(p, LINUX_QUESTION);
@@ -93,22 +119,37 @@ static void exchange(void)
 }
 
 /* Many single pages, here and there, back and forth. */
-static void convert_many(int times)
+static void convert_many(int cpu, size_t times)
 {
 	size_t nr = 1024;
 	uint64_t *p = get_memory(nr * PAGE);
 
 	for (size_t i = 0; i < nr; i++)
-		p[i * 512] = page_word(i, 7);
-	for (int i = 0; i < times; i++) {
+		p[i * 512] = page_word(i, cpu + 7);
+	for (size_t i = 0; i < times; i++) {
 		uint64_t gpa = gpa_of(p + i * 37 % nr * 512);
 
 		CHECK(hypercall(HC_CONVERT, gpa, PAGE, 0) == 0);
 		CHECK(hypercall(HC_CONVERT, gpa, PAGE, 1) == 0);
 	}
 	for (size_t i = 0; i < nr; i++)
-		CHECK(p[i * 512] == page_word(i, 7));
-	printf("%d conversions\n", 2 * times);
+		CHECK(p[i * 512] == page_word(i, cpu + 7));
+}
+
+/* The I/O APIC and not the 8259 has them, and each CPU has its own timer. */
+static void check_interrupts(int cpus)
+{
+	char text[8192] = "", *line;
+	int fd = open("/proc/interrupts", O_RDONLY);
+
+	for (size_t n = 0, got = 1; got > 0 && n < sizeof(text) - 1; n += got)
+		got = read(fd, text + n, sizeof(text) - 1 - n);
+	close(fd);
+	CHECK(strstr(text, "IO-APIC"));
+	line = strstr(text, "LOC:");
+	CHECK(line);
+	for (int i = 0; line && i < cpus; i++)
+		CHECK(strtol(i ? line : line + 4, &line, 10) > 0);
 }
 
 static long number(const char *text, const char *key, long otherwise)
@@ -121,7 +162,8 @@ static long number(const char *text, const char *key, long otherwise)
 static void linux_init(void)
 {
 	char cmdline[1024] = "", name[128] = "";
-	int fd;
+	int fd, cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	long times;
 
 	mkdir("/proc", 0755);
 	CHECK(!mount("proc", "/proc", "proc", 0, NULL));
@@ -134,15 +176,18 @@ static void linux_init(void)
 	close(fd);
 	CHECK(!ioperm(HYPERCALL_PORT, 4, 1));
 
-	printf("%s with %ld CPUs and %ld MiB\n", name, sysconf(_SC_NPROCESSORS_ONLN),
+	printf("%s with %d CPUs and %ld MiB\n", name, cpus,
 	       sysconf(_SC_PHYS_PAGES) * PAGE / MB);
 	test_memory();
 	exchange();
+	times = number(cmdline, "convert=", 100);
 	hypercall(HC_LINUX_CONVERTING, 0, 0, 0);
-	convert_many(number(cmdline, "convert=", 100));
+	at_once(cpus, convert_many, times / cpus);
 	hypercall(HC_LINUX_CONVERTED, 0, 0, 0);
+	printf("%ld conversions\n", 2 * times);
+	check_interrupts(cpus);
 	printf(failures ? "FAILED\n" : "all is well\n");
-	hypercall(HC_LINUX_DONE, failures, sysconf(_SC_NPROCESSORS_ONLN), 0);
+	hypercall(HC_LINUX_DONE, failures, cpus, 0);
 	reboot(RB_AUTOBOOT);
 }
 

@@ -84,10 +84,11 @@ static void linux_guest(size_t size, size_t block, int cpus, int conversions)
 
 TEST(kvm_linux_guest_2m)
 {
-	linux_guest(256 * MB, 2 * MB, 1, 100);
+	linux_guest(256 * MB, 2 * MB, 2, 100);
 }
 
 TEST(kvm_linux_guest_1g)
 {
-	linux_guest(GB, GB, 1, debug_kernel() ? 1000 : 10000);
+	need_1g_blocks();
+	linux_guest(GB, GB, 2, debug_kernel() ? 500 : 2000);
 }

@@ -44,6 +44,7 @@ TEST(kvm_private_memory_2m)
 
 TEST(kvm_private_memory_1g)
 {
+	need_1g_blocks();
 	private_memory(GB, GB);
 }
 
@@ -110,6 +111,7 @@ TEST(kvm_exchange_2m)
 
 TEST(kvm_exchange_1g)
 {
+	need_1g_blocks();
 	exchange(GB, GB);
 }
 
@@ -158,6 +160,7 @@ TEST(kvm_mappings_stay_2m)
 
 TEST(kvm_mappings_stay_1g)
 {
+	need_1g_blocks();
 	mappings_stay(GB, GB, "pages_1g");
 }
 
@@ -190,9 +193,11 @@ TEST(kvm_host_mapping_does_not_matter)
 /* Touched on demand: 2 MiB at a time, and 1 GiB once all of it is there. */
 TEST(kvm_large_mapping_when_all_is_zeroed)
 {
-	int gmem = gmem_create(GB, GB, 0);
 	struct vm vm;
+	int gmem;
 
+	need_1g_blocks();
+	gmem = gmem_create(GB, GB, 0);
 	vm_create(&vm, gmem, GB, 1);
 	EXPECT_EQ(guest_call(&vm, guest_load, 4 * MB, 0, 0), 0);
 	EXPECT_EQ(kvm_stat(vm.fd, "pages_1g"), 0);
@@ -378,6 +383,7 @@ static void *close_vm(void *arg)
 	struct race *race = arg;
 
 	pthread_barrier_wait(&race->start);
+	close(race->vm.vcpus[0].stats);
 	close(race->vm.vcpus[0].fd);
 	munmap(race->vm.vcpus[0].run, race->vm.vcpus[0].run_size);
 	close(race->vm.fd);
@@ -432,6 +438,49 @@ TEST(kvm_all_go_at_once)
 			pthread_join(thread[n], NULL);
 		close(race.vm.kvm);
 	}
+}
+
+static void *destroy_vm(void *arg)
+{
+	run_on_cpu(1);
+	vm_destroy(arg);
+	return NULL;
+}
+
+/* A VM that is being destroyed has pages mapped still: they do not go before. */
+static void memory_goes_beside_vm(bool punch)
+{
+	long available = pool(2 * MB, "free_hugepages");
+	int gmem = gmem_create(4 * MB, 2 * MB, 0), dev = open_put_test();
+	pthread_t thread;
+	struct vm vm;
+
+	run_on_cpu(0);
+	vm_create(&vm, gmem, 4 * MB, 1);
+	EXPECT_EQ(guest_call(&vm, guest_write_pages, 2 * MB, 2 * MB, 1), 0);
+	munmap(vm.host, vm.size);
+	delay_in_kernel(dev, "kvm_coalesced_mmio_free");
+	EXPECT_EQ(pthread_create(&thread, NULL, destroy_vm, &vm), 0);
+	EXPECT(EVENTUALLY(delayed(dev) == INSIDE));
+	if (punch)
+		EXPECT_EQ(gmem_punch(gmem, 0, 4 * MB), 0);
+	else
+		close(gmem);
+	EXPECT_EQ(delayed(dev), GONE_ON);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), available);
+	EXPECT_EQ(pthread_join(thread, NULL), 0);
+	if (punch)
+		close(gmem);
+}
+
+TEST(kvm_file_closed_beside_vm)
+{
+	memory_goes_beside_vm(false);
+}
+
+TEST(kvm_file_punched_beside_vm)
+{
+	memory_goes_beside_vm(true);
 }
 
 /* The file is closed while the guest runs from it: KVM_RUN says EFAULT. */

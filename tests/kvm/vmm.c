@@ -52,6 +52,8 @@ void vcpu_create(struct vm *vm)
 	vcpu->vm = vm;
 	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, vm->nr_vcpus);
 	EXPECT(vcpu->fd >= 0);
+	vcpu->stats = ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL);
+	EXPECT(vcpu->stats >= 0);
 	vcpu->run_size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	vcpu->run = mmap(NULL, vcpu->run_size, PROT_READ | PROT_WRITE, MAP_SHARED,
 			 vcpu->fd, 0);
@@ -69,11 +71,14 @@ void vcpu_create(struct vm *vm)
 		if (e->function == 1) {
 			e->ebx = (e->ebx & 0xffffff) | vm->nr_vcpus << 24;
 			e->ecx &= ~(3U << 26);		/* XSAVE: leaf 0xd is empty */
+			e->ecx |= 1U << 31;		/* a guest: 6.12's KVM may not say */
 		}
 		if (e->function == 7 && !e->index)
 			e->ecx &= ~(1U << 16);		/* LA57 */
 		if (e->function == 0xb)
 			e->edx = vm->nr_vcpus;
+		if (e->function == 0x80000007)
+			e->edx |= 1U << 8;	/* one TSC for all: no CPU measures its own */
 		if (e->function == 0x8000001e)
 			e->eax = vm->nr_vcpus;
 	}
@@ -138,6 +143,7 @@ void vm_destroy(struct vm *vm)
 {
 	for (int i = 0; i < vm->nr_vcpus; i++) {
 		munmap(vm->vcpus[i].run, vm->vcpus[i].run_size);
+		close(vm->vcpus[i].stats);
 		close(vm->vcpus[i].fd);
 	}
 	munmap(vm->host, vm->size);
@@ -320,17 +326,14 @@ void vcpu_join(struct vcpu *vcpu)
 	EXPECT_EQ(pthread_join(vcpu->thread, NULL), 0);
 }
 
-uint64_t kvm_stat(int fd, const char *name)
+static uint64_t read_stat(int stats, const char *name)
 {
 	struct kvm_stats_header header;
 	struct kvm_stats_desc *desc;
 	char buf[sizeof(*desc) + 256];
 	uint64_t value = 0;
 	bool found = false;
-	int stats;
 
-	stats = ioctl(fd, KVM_GET_STATS_FD, NULL);
-	EXPECT(stats >= 0);
 	EXPECT_EQ(pread(stats, &header, sizeof(header), 0), sizeof(header));
 	EXPECT(header.name_size <= 256);
 	for (unsigned int i = 0; i < header.num_desc && !found; i++) {
@@ -344,9 +347,19 @@ uint64_t kvm_stat(int fd, const char *name)
 		EXPECT_EQ(pread(stats, &value, 8, header.data_offset + desc->offset), 8);
 		found = true;
 	}
-	close(stats);
 	if (!found)
 		FAIL("no KVM statistic %s", name);
+	return value;
+}
+
+uint64_t kvm_stat(int fd, const char *name)
+{
+	int stats = ioctl(fd, KVM_GET_STATS_FD, NULL);
+	uint64_t value;
+
+	EXPECT(stats >= 0);
+	value = read_stat(stats, name);
+	close(stats);
 	return value;
 }
 
@@ -355,6 +368,6 @@ uint64_t vm_faults(struct vm *vm)
 	uint64_t sum = 0;
 
 	for (int i = 0; i < vm->nr_vcpus; i++)
-		sum += kvm_stat(vm->vcpus[i].fd, "pf_taken");
+		sum += read_stat(vm->vcpus[i].stats, "pf_taken");
 	return sum;
 }

@@ -40,6 +40,7 @@ struct vm;
 struct vcpu {
 	struct vm *vm;
 	int fd;
+	int stats;		/* KVM's, which can be read while the CPU runs */
 	struct kvm_run *run;
 	size_t run_size;
 	pthread_t thread;
@@ -101,9 +102,10 @@ uint64_t guest_call(struct vm *vm, guest_fn fn, uint64_t a, uint64_t b, uint64_t
 void vcpu_start(struct vcpu *vcpu);	/* vcpu_run() in a thread */
 void vcpu_join(struct vcpu *vcpu);
 
-/* KVM's statistics, of a VM or of a CPU, by name. */
+/* KVM's statistics, of a VM or of a CPU, by name; waits until that CPU leaves KVM_RUN. */
 uint64_t kvm_stat(int fd, const char *name);
-uint64_t vm_faults(struct vm *vm);	/* nested page faults of all CPUs */
+/* Nested page faults of all CPUs, waiting for none. */
+uint64_t vm_faults(struct vm *vm);
 
 /* Make all CPUs leave the guest for good. */
 void vm_stop(struct vm *vm);
