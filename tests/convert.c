@@ -35,14 +35,18 @@ TEST(convert_2m_keeps_contents)
 
 TEST(convert_1g_keeps_contents)
 {
+	need_1g_blocks();
 	convert_keeps_contents(GB);
 }
 
 TEST(convert_splits_only_where_needed)
 {
-	int fd = gmem_create(GB, GB, 0);
-	char *p = gmem_map(fd, 0, GB);
+	char *p;
+	int fd;
 
+	need_1g_blocks();
+	fd = gmem_create(GB, GB, 0);
+	p = gmem_map(fd, 0, GB);
 	EXPECT_EQ(gmem_allocate(fd, 0, GB), 0);
 	EXPECT_EQ(gmem_range(fd, 0).folio_order, 18);
 	EXPECT_EQ(gmem_convert(fd, 4 * MB, PAGE, false), 0);
@@ -124,9 +128,12 @@ TEST(convert_over_many_blocks)
 
 TEST(convert_before_allocation)
 {
-	int fd = gmem_create(GB, GB, 0);
-	char *p = gmem_map(fd, 0, GB);
+	char *p;
+	int fd;
 
+	need_1g_blocks();
+	fd = gmem_create(GB, GB, 0);
+	p = gmem_map(fd, 0, GB);
 	EXPECT_EQ(gmem_convert(fd, 10 * PAGE, PAGE, false), 0);
 	EXPECT_EQ(gmem_convert(fd, 512 * MB, 256 * MB, false), 0);
 	EXPECT(!(gmem_range(fd, 0).flags & GMEMFD_RANGE_ALLOCATED));

@@ -179,6 +179,7 @@ TEST(faults_convert_2m)
 
 TEST(faults_convert_1g)
 {
+	need_1g_blocks();
 	walk_conversions(GB, 0);
 }
 
@@ -394,6 +395,7 @@ TEST(faults_close_2m)
 
 TEST(faults_close_1g)
 {
+	need_1g_blocks();
 	walk_close(GB);
 }
 

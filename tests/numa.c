@@ -65,7 +65,7 @@ TEST(numa_node_at_creation)
 		fd = create_on(16 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED, node);
 		EXPECT_EQ(from_node1(fd, 16 * MB, 2 * MB), node ? 8 : 0);
 		close(fd);
-		if (!free_on(node, GB))
+		if (free_on(node, GB) <= 0)
 			continue;
 		fd = create_on(GB, GB, 0, node);
 		EXPECT_EQ(from_node1(fd, GB, GB), node);

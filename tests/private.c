@@ -308,6 +308,7 @@ static void remember_direct_map(void)
 /* A whole 1 GiB goes and comes as one entry: nothing is split. */
 TEST(direct_map_keeps_large_entries)
 {
+	need_1g_blocks();
 	remember_direct_map();
 	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
 	p = gmem_map(fd, 0, GB);
@@ -327,6 +328,7 @@ TEST(direct_map_heals_in_pieces)
 {
 	const uint64_t cut = 512 * MB;
 
+	need_1g_blocks();
 	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
 	p = gmem_map(fd, 0, GB);
 	p[0] = 1;
@@ -366,7 +368,8 @@ TEST(direct_map_heals_in_pieces)
 	/* The last of the block, whole regions. */
 	EXPECT_EQ(gmem_convert(fd, 0, cut, false), 0);
 	EXPECT_EQ(gmem_convert(fd, cut + 2 * MB, 2 * MB, false), 0);
-	EXPECT(!same_direct_map());
+	/* What is not whole yet is an entry of 1 GiB, where the CPU has such. */
+	EXPECT_EQ(same_direct_map(), direct_map[2] <= 0);
 	EXPECT_EQ(gmem_convert(fd, cut + 12 * MB, GB - cut - 12 * MB, false), 0);
 	EXPECT(same_direct_map());
 
@@ -424,6 +427,7 @@ TEST(memory_is_zeroed_before_use)
 /* One page of a fresh 1 GiB block costs a region, not the block. */
 TEST(zeroing_is_lazy)
 {
+	need_1g_blocks();
 	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
 	p = gmem_map(fd, 0, GB);
 	p[512 * MB] = 1;

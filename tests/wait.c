@@ -377,10 +377,13 @@ TEST(convert_ranges_every_other_page)
 {
 	unsigned int nr = GB / PAGE / 8, i;
 	struct gmemfd_convert_range *ranges = calloc(nr, sizeof(*ranges));
-	int fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
-	char *p = gmem_map(fd, 0, GB);
 	uint64_t at = 0;
+	char *p;
+	int fd;
 
+	need_1g_blocks();
+	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(fd, 0, GB);
 	fill(p, 2 * MB, 1);
 	for (i = 0; i < nr; i++)
 		ranges[i] = (struct gmemfd_convert_range) {
@@ -497,10 +500,12 @@ TEST(convert_ranges_bad_input)
 
 TEST(small_shared_folios)
 {
-	int fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED |
-				     GMEMFD_CREATE_SMALL_SHARED);
-	char *p = gmem_map(fd, 0, GB);
+	char *p;
+	int fd;
 
+	need_1g_blocks();
+	fd = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED | GMEMFD_CREATE_SMALL_SHARED);
+	p = gmem_map(fd, 0, GB);
 	fill(p, 4 * MB, 1);
 	EXPECT_EQ(gmem_range(fd, 0).folio_order, 0);
 	EXPECT(!smaps(p, "FilePmdMapped"));
