@@ -108,7 +108,8 @@ fuzz:
 	@scripts/fuzz $(if $(DEBUG),--debug) $(or $(SECONDS),$(fuzz_seconds)) \
 		$(if $(OPERATIONS),--operations $(OPERATIONS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(THREADS),--threads $(THREADS)) $(if $(THREAD),--thread $(THREAD))
+		$(if $(THREADS),--threads $(THREADS)) $(if $(THREAD),--thread $(THREAD)) \
+		$(if $(WITHOUT),--without $(WITHOUT))
 
 bench:
 	@scripts/bench --out bench

@@ -7,7 +7,10 @@
  *   model.c    what a file should be
  *   ops.c      operations on files that belong to one thread
  *   holders.c  references to pages: pipes, registered buffers
+ *   short.c    references to pages that come and go while they are converted
+ *   names.c    O_PATH fds and watches, which outlive their files
  *   others.c   forked children and guests
+ *   stop.c     children that are stopped, frozen and killed during calls
  *   shared.c   operations on a file that all threads use
  */
 #ifndef _TESTS_FUZZ_H
@@ -25,6 +28,9 @@
 #define MAX_MAPS	4	/* of a file */
 #define MAX_PINS	12	/* of a thread */
 #define MAX_SLOTS	6	/* of a VM, the guest's own apart */
+#define MAX_PATHS	6	/* of a thread */
+#define MAX_NOTIFIES	3	/* of a thread */
+#define MAX_WATCHES	4	/* of one inotify fd */
 #define PIN_PAGES	8
 #define MAX_RANGES	48
 
@@ -72,6 +78,7 @@ struct map {
 
 /**
  * struct file - what a gmem file should be
+ * @id: its number; slots are used again
  * @used: the slot is taken
  * @gone: closed for good, but held blocks are not home yet
  * @fd: and @fd2, a dup of it: -1 once closed
@@ -81,6 +88,7 @@ struct map {
  * @pins: references to each page
  */
 struct file {
+	unsigned int id;
 	bool used, gone;
 	int fd, fd2;
 	size_t size, block_size;
@@ -133,9 +141,38 @@ struct ring {
 struct child {
 	pid_t pid;		/* 0: none */
 	int to, from;
+	bool in_cgroup, disturbed;
 	struct file *file;
 	struct map map;
 };
+
+/* An O_PATH fd. */
+struct path {
+	int fd;			/* 0: none */
+	unsigned int file_id;
+	struct file *file;	/* NULL: gone */
+	size_t size;
+};
+
+struct watch {
+	int wd;			/* 0: none */
+	unsigned int file_id;
+	bool ended;		/* IN_IGNORED is to be read */
+};
+
+struct notify {
+	int fd;			/* 0: none */
+	struct watch watches[MAX_WATCHES];
+};
+
+/* Pages of a mapping that are held for moments. */
+struct touched {
+	char *addr;		/* of the first */
+	unsigned int first, nr;
+	const uint64_t *tag;	/* of the first; NULL: not known */
+};
+
+enum short_kind { VM_READ, SPLICE, FUTEX, SHORT_KINDS };
 
 struct slot {
 	bool used;
@@ -173,6 +210,9 @@ struct thread {
 	struct holder pins[MAX_PINS];
 	struct away aways[MAX_PINS * PIN_PAGES];
 	struct ring ring;
+	unsigned int nr_files;
+	struct path paths[MAX_PATHS];
+	struct notify notifies[MAX_NOTIFIES];
 	struct child child;
 	struct vm vm;
 	bool has_vm;
@@ -194,6 +234,7 @@ struct thread {
 /* main.c */
 extern long pool_size[2];	/* huge pages of 2 MiB and of 1 GiB */
 extern pthread_rwlock_t fork_lock;
+bool without(const char *what);
 _Noreturn void differ(struct thread *t, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 void trace(struct thread *t, const char *fmt, long a, long b, long c, long d,
@@ -221,6 +262,10 @@ void check_page(struct thread *t, const char *buf, uint64_t tag, const char *how
 		long page);
 
 /* model.c */
+struct gmemfd_range range_at(struct thread *t, struct file *f, unsigned int first,
+			     unsigned int last);
+void check_one_or_other(struct thread *t, struct file *f,
+			const struct gmemfd_convert_range *range);
 struct file *model_create(struct thread *t, int fd, size_t size, size_t block_size,
 			  uint64_t flags);
 struct block *block_of(struct file *f, unsigned int page);
@@ -248,6 +293,14 @@ void check_totals(struct thread *t, struct file *f);
 /* ops.c */
 void own_op(struct thread *t);
 void own_finish(struct thread *t);
+struct file *pick_file(struct thread *t);
+struct file *pick_mapped(struct thread *t);
+void map_file(struct thread *t, struct file *f);
+void pick_range(struct thread *t, struct file *f, unsigned int *first, unsigned int *nr);
+void expect_conversion(struct thread *t, struct file *f,
+		       const struct gmemfd_convert_range *ranges, unsigned int nr,
+		       int ret, int err, uint64_t at, int busy_err);
+void file_going(struct thread *t, struct file *f);
 void file_put(struct thread *t, struct file *f);
 
 /* holders.c */
@@ -258,6 +311,8 @@ void ring_read(struct thread *t, int slot, char *addr, char *buf);
 void ring_write(struct thread *t, int slot, char *addr, char *buf);
 unsigned int pipe_hold(struct thread *t, struct holder *h, char *addr,
 		       unsigned int nr);
+void let_go(struct thread *t, struct holder *h);
+void pin_some(struct thread *t, struct file *f);
 void op_pin(struct thread *t);
 void op_unpin(struct thread *t);
 void op_look_at_held(struct thread *t);
@@ -265,7 +320,38 @@ void op_unpin_while_waiting(struct thread *t);
 void drop(struct thread *t, struct holder *h, bool check);
 void pins_of_child_gone(struct thread *t);
 
+/* short.c */
+unsigned int hold_shortly(enum short_kind kind, const int *pipe,
+			  const struct touched *pages, char *buf);
+bool hold_often(struct rng *rng, const int *pipe, const struct touched *pages, char *buf,
+		unsigned int times);
+void op_convert_beside(struct thread *t);
+
+/* names.c */
+void op_path(struct thread *t);
+void op_watch(struct thread *t);
+void names_drop(struct thread *t, struct file *f);
+void names_file_gone(struct thread *t, struct file *f);
+void names_end(struct thread *t);
+
 /* others.c */
+enum command { LOAD, STORE, HOLD, READ_HELD, HOLD_OFTEN, CONVERT, ALLOCATE, PUNCH };
+
+struct request {
+	enum command command;
+	char *addr;
+	uint64_t arg;
+	unsigned int first, nr;	/* pages */
+	struct gmemfd_convert convert;
+};
+
+struct answer {
+	int ret, err;
+	uint64_t error_offset, timeout;
+};
+
+void child_ask(struct thread *t, const struct request *rq);
+void child_answer(struct thread *t, struct answer *answer);
 void op_fork(struct thread *t);
 void op_child(struct thread *t);
 void child_access(struct thread *t, unsigned int page);
@@ -277,6 +363,12 @@ void guest_access(struct thread *t, struct slot *s, unsigned int page);
 void vm_end(struct thread *t);
 void vm_file_gone(struct thread *t, struct file *f);
 bool child_read_held(struct thread *t, int slot, char *buf);
+
+/* stop.c */
+long disturb(struct thread *t);
+void op_stop_child(struct thread *t);
+void stop_set_up(int nr);
+void stop_finish(int nr);
 
 /* shared.c */
 void shared_create(uint64_t seed, int nr_threads, bool may_have_1g);

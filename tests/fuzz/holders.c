@@ -138,27 +138,14 @@ static struct holder *pick(struct thread *t, bool used)
 	return NULL;
 }
 
-static struct file *pick_mapped(struct thread *t)
-{
-	unsigned int start = below(&t->rng, MAX_FILES);
-
-	for (unsigned int i = 0; i < MAX_FILES; i++) {
-		struct file *f = &t->files[(start + i) % MAX_FILES];
-
-		if (f->used && !f->gone && f->nr_maps)
-			return f;
-	}
-	return NULL;
-}
-
-void op_pin(struct thread *t)
+/* Pages of a file that is mapped, if they can be had. */
+void pin_some(struct thread *t, struct file *f)
 {
 	struct holder *h = pick(t, false);
-	struct file *f = pick_mapped(t);
 	unsigned int first, nr, ok = 0, room;
 	struct map *m;
 
-	if (!h || !f)
+	if (!h)
 		return;
 	m = &f->maps[below(&t->rng, f->nr_maps)];
 	first = pick_page(t, f, m->first, m->nr) - m->first;
@@ -191,6 +178,14 @@ void op_pin(struct thread *t)
 	h->nr = nr;
 	for (unsigned int i = 0; i < nr; i++)
 		model_pin(f, &h->held[i], first + i);
+}
+
+void op_pin(struct thread *t)
+{
+	struct file *f = pick_mapped(t);
+
+	if (f)
+		pin_some(t, f);
 }
 
 /* In a pipe only the first page can be looked at, and is gone then. */
@@ -227,23 +222,26 @@ static void look(struct thread *t, struct holder *h, unsigned int i)
 	h->kind = UNUSED;
 }
 
+/* Of what the model knows nothing. */
+void let_go(struct thread *t, struct holder *h)
+{
+	if (h->kind == RING) {
+		ring_clear(t, h->slot);
+	} else {
+		close(h->pipe[0]);
+		close(h->pipe[1]);
+	}
+}
+
 void drop(struct thread *t, struct holder *h, bool check)
 {
 	while (check && h->kind == PIPE && h->nr > 1)
 		look(t, h, 0);
 	if (check && h->kind != UNUSED)
 		look(t, h, h->nr - 1);
-	switch (h->kind) {
-	case PIPE:
-		close(h->pipe[0]);
-		close(h->pipe[1]);
-		break;
-	case RING:
-		ring_clear(t, h->slot);
-		break;
-	default:
+	if (h->kind != PIPE && h->kind != RING)
 		return;
-	}
+	let_go(t, h);
 	while (h->nr)
 		model_unpin(t, &h->held[--h->nr]);
 	h->kind = UNUSED;
@@ -301,15 +299,9 @@ struct later {
 static void *drop_later(void *arg)
 {
 	struct later *later = arg;
-	struct holder *h = later->holder;
 
 	usleep(later->usec);
-	if (h->kind == RING) {
-		ring_clear(later->t, h->slot);
-	} else {
-		close(h->pipe[0]);
-		close(h->pipe[1]);
-	}
+	let_go(later->t, later->holder);
 	return NULL;
 }
 

@@ -18,6 +18,7 @@
 
 static int nr_threads = 4, only_thread = -1;
 static unsigned int steps_per_round = 10000;
+static const char *left_out = "";
 static uint64_t round_seed;
 static struct thread threads[MAX_THREADS];
 static struct progress *progress;	/* of all threads */
@@ -86,6 +87,12 @@ void signals_stop(struct thread *t)
 	struct itimerspec never = { };
 
 	EXPECT_EQ(timer_settime(t->timer, 0, &never, NULL), 0);
+}
+
+/* What is not to be done, see --without in main(). */
+bool without(const char *what)
+{
+	return strstr(left_out, what);
 }
 
 /* Traces and reports */
@@ -238,7 +245,7 @@ static void *thread_main(void *arg)
 	EXPECT_EQ(pipe(t->pipe), 0);
 	t->pagemap = open("/proc/self/pagemap", O_RDONLY);
 	EXPECT(t->pagemap >= 0);
-	t->buf = aligned_alloc(PAGE, PAGE);
+	t->buf = aligned_alloc(PAGE, PIN_PAGES * PAGE);
 	pthread_rwlock_rdlock(&fork_lock);
 	ring_set_up(t);
 	pthread_rwlock_unlock(&fork_lock);
@@ -358,12 +365,22 @@ static bool counters_as_before(const long *map_before)
 	return true;
 }
 
-static long option(int argc, char **argv, const char *name, long value)
+/* The last one of that name counts. */
+static const char *text_option(int argc, char **argv, const char *name)
 {
+	const char *text = NULL;
+
 	for (int i = 1; i + 1 < argc; i++)
 		if (!strcmp(argv[i], name))
-			value = strtoul(argv[i + 1], NULL, 0);
-	return value;		/* the last one's */
+			text = argv[i + 1];
+	return text;
+}
+
+static long option(int argc, char **argv, const char *name, long value)
+{
+	const char *text = text_option(argc, argv, name);
+
+	return text ? (long)strtoul(text, NULL, 0) : value;
 }
 
 int main(int argc, char **argv)
@@ -383,6 +400,12 @@ int main(int argc, char **argv)
 	steps_per_round = option(argc, argv, "--steps", debug_kernel() ? 5000 : steps_per_round);
 	if (nr_threads < 1 || nr_threads > MAX_THREADS)
 		return 2;
+	/*
+	 * late     names kept when the file is closed
+	 * signals  signals during fallocate()
+	 * stop     children stopped, frozen and killed
+	 */
+	left_out = text_option(argc, argv, "--without") ?: left_out;
 
 	progress = mmap(NULL, MAX_THREADS * (sizeof(*progress) + PAGE) + PAGE,
 			PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -392,6 +415,8 @@ int main(int argc, char **argv)
 	pool_size[0] = pool(2 * MB, "nr_hugepages");
 	pool_size[1] = pool(GB, "nr_hugepages");
 
+	if (!without("stop"))
+		stop_set_up(nr_threads);
 	printf("fuzz: seed %lu, %d threads\n", seed, nr_threads);
 	round_seed = seed;
 	for (uint64_t n = 0; n < rounds && total < wanted && now() < end; n++) {
@@ -426,6 +451,8 @@ int main(int argc, char **argv)
 		}
 		round_seed = mix(mix(seed) + n + 1) >> 20;
 	}
+	if (!without("stop"))
+		stop_finish(nr_threads);
 	printf("fuzz: %lu operations, seed %lu, 0 differences (%ld s, %ld refusals in passing)\n",
 	       total, seed, (long)(now() - start), passing);
 	return 0;

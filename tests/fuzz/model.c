@@ -33,7 +33,7 @@ struct file *model_create(struct thread *t, int fd, size_t size, size_t block_si
 	while (f->used)
 		f++;
 	*f = (struct file) {
-		.used = true, .fd = fd, .fd2 = -1, .flags = flags,
+		.id = ++t->nr_files, .used = true, .fd = fd, .fd2 = -1, .flags = flags,
 		.size = size, .block_size = block_size,
 		.nr_pages = nr, .nr_blocks = size / block_size,
 		.block_pages = block_size / PAGE,
@@ -273,8 +273,8 @@ static void release(struct thread *t, struct file *f, unsigned int b)
 	f->allocated--;
 }
 
-static struct gmemfd_range range_at(struct thread *t, struct file *f,
-				    unsigned int first, unsigned int last)
+struct gmemfd_range range_at(struct thread *t, struct file *f, unsigned int first,
+			     unsigned int last)
 {
 	struct gmemfd_range range;
 	struct gmemfd_get_ranges get = {
@@ -516,6 +516,28 @@ void check_ranges(struct thread *t, struct file *f, unsigned int first,
 		}
 		AGREE(t, get.offset == first * PAGE && (first == last || get.nr_ranges == room),
 		      "ranges go on at page %llu, not %u", get.offset / PAGE, first);
+	}
+}
+
+/* A conversion that nobody knows the end of has happened to all of it or to none. */
+void check_one_or_other(struct thread *t, struct file *f,
+			const struct gmemfd_convert_range *range)
+{
+	unsigned int p = range->offset / PAGE, last = p + range->size / PAGE;
+	int converted = -1;
+
+	while (p < last) {
+		struct gmemfd_range got = range_at(t, f, p, last);
+		bool done = !(got.flags & GMEMFD_RANGE_PRIVATE) == !range->attributes;
+
+		for (unsigned int end = p + got.size / PAGE; p < end; p++) {
+			if (f->private[p] == !!range->attributes)
+				continue;
+			AGREE(t, converted < 0 || converted == done,
+			      "page %u has been converted %d, pages before it %d", p, done,
+			      converted);
+			converted = done;
+		}
 	}
 }
 

@@ -9,7 +9,7 @@
 
 /* Choices */
 
-static struct file *pick_file(struct thread *t)
+struct file *pick_file(struct thread *t)
 {
 	unsigned int start = below(&t->rng, MAX_FILES);
 
@@ -22,7 +22,7 @@ static struct file *pick_file(struct thread *t)
 	return NULL;
 }
 
-static struct file *pick_mapped(struct thread *t)
+struct file *pick_mapped(struct thread *t)
 {
 	unsigned int start = below(&t->rng, MAX_FILES);
 
@@ -50,8 +50,7 @@ unsigned int pick_page(struct thread *t, struct file *f, unsigned int first,
 	return first + below(&t->rng, nr < REGION_PAGES ? nr : REGION_PAGES);
 }
 
-static void pick_range(struct thread *t, struct file *f, unsigned int *first,
-		       unsigned int *nr)
+void pick_range(struct thread *t, struct file *f, unsigned int *first, unsigned int *nr)
 {
 	unsigned int page = pick_page(t, f, 0, f->nr_pages), r = page / REGION_PAGES;
 	unsigned int big = f->block_size == GB ? 400 : 100;
@@ -114,13 +113,26 @@ static void create(struct thread *t)
 	model_create(t, fd, size, block, flags);
 }
 
+static int users(struct thread *t, struct file *f)
+{
+	return (f->fd >= 0) + (f->fd2 >= 0) + f->nr_maps + (t->child.file == f);
+}
+
+/* One of its users is about to leave. */
+void file_going(struct thread *t, struct file *f)
+{
+	if (users(t, f) == 1 && without("late"))
+		names_drop(t, f);
+}
+
 /* One of its users less. */
 void file_put(struct thread *t, struct file *f)
 {
-	if (f->fd >= 0 || f->nr_maps || t->child.file == f)
+	if (users(t, f))
 		return;
 	vm_file_gone(t, f);
 	model_release_file(t, f);
+	names_file_gone(t, f);
 }
 
 static void op_close(struct thread *t)
@@ -137,6 +149,7 @@ static void op_close(struct thread *t)
 		return;
 	}
 	TRACE(t, "file %ld: close", f - t->files);
+	file_going(t, f);
 	fd = f->fd;
 	f->fd = f->fd2;
 	f->fd2 = -1;
@@ -147,12 +160,13 @@ static void op_close(struct thread *t)
 static void unmap(struct thread *t, struct file *f, struct map *m)
 {
 	TRACE(t, "file %ld: munmap pages %ld+%ld", f - t->files, m->first, m->nr);
+	file_going(t, f);
 	EXPECT_EQ(munmap(m->addr, m->nr * PAGE), 0);
 	*m = f->maps[--f->nr_maps];
 	file_put(t, f);
 }
 
-static void map(struct thread *t, struct file *f)
+void map_file(struct thread *t, struct file *f)
 {
 	struct map *m = &f->maps[f->nr_maps];
 
@@ -175,7 +189,7 @@ static void op_map(struct thread *t)
 	struct file *f = pick_file(t);
 
 	if (f && f->nr_maps < MAX_MAPS)
-		map(t, f);
+		map_file(t, f);
 }
 
 /* Like an access to each page in turn. */
@@ -413,9 +427,9 @@ static uint64_t attributes(bool private)
 }
 
 /* What it answers to ranges in ascending order, and what comes of it. */
-static void expect_conversion(struct thread *t, struct file *f,
-			      const struct gmemfd_convert_range *ranges, unsigned int nr,
-			      int ret, int err, uint64_t at, int busy_err)
+void expect_conversion(struct thread *t, struct file *f,
+		       const struct gmemfd_convert_range *ranges, unsigned int nr,
+		       int ret, int err, uint64_t at, int busy_err)
 {
 	long busy = model_busy(f, ranges, nr);
 
@@ -572,22 +586,16 @@ static void punch_range(struct thread *t, struct file *f, unsigned int first,
 			unsigned int nr)
 {
 	bool beyond = first + nr == f->nr_pages && one_in(&t->rng, 3);
-	bool signals = one_in(&t->rng, 50);
-	int ret;
+	bool signals = !without("signals") && one_in(&t->rng, 50);
+	int err;
 
 	TRACE(t, "file %ld: punch pages %ld+%ld, signals %ld", f - t->files, first, nr, signals);
 	if (signals)
-		signals_start(t, 1 + below(&t->rng, 500), false);
-	ret = gmem_punch(f->fd, first * PAGE, (nr + (beyond ? 77 : 0)) * PAGE);
-	if (signals) {
-		int err = errno;
-
+		signals_start(t, 1 + below(&t->rng, 500), one_in(&t->rng, 2));
+	err = gmem_punch(f->fd, first * PAGE, (nr + (beyond ? 77 : 0)) * PAGE) ? errno : 0;
+	if (signals)
 		signals_stop(t);
-		AGREE(t, !ret || err == EINTR, "punch: errno %d", err);
-		if (ret)
-			ret = gmem_punch(f->fd, first * PAGE, nr * PAGE);
-	}
-	AGREE(t, !ret, "punch: errno %d", errno);
+	AGREE(t, !err, "punch: errno %d", err);
 	model_punch(t, f, first, first + nr);
 	check_allocated(t, f);
 }
@@ -716,8 +724,8 @@ static void op_madvise_remove(struct thread *t)
 static void op_allocate(struct thread *t)
 {
 	struct file *f = pick_file(t);
+	bool signals = !without("signals") && one_in(&t->rng, 20), want;
 	unsigned int first, nr;
-	bool want;
 	int err;
 
 	if (!f)
@@ -729,8 +737,13 @@ static void op_allocate(struct thread *t)
 	if (nr > 4 * REGION_PAGES)
 		nr = 4 * REGION_PAGES;
 	want = model_allocate(f, first, first + nr);
-	TRACE(t, "file %ld: allocate pages %ld+%ld: %ld", f - t->files, first, nr, want);
+	TRACE(t, "file %ld: allocate pages %ld+%ld: %ld, signals %ld", f - t->files, first, nr,
+	      want, signals);
+	if (signals)
+		signals_start(t, 1 + below(&t->rng, 500), true);
 	err = gmem_allocate(f->fd, first * PAGE, nr * PAGE) ? errno : 0;
+	if (signals)
+		signals_stop(t);
 	AGREE(t, err == (want ? 0 : ENOSPC), "allocate: errno %d, not %d", err,
 	      want ? 0 : ENOSPC);
 }
@@ -957,7 +970,7 @@ static const struct {
 	void (*fn)(struct thread *t);
 	unsigned int weight;	/* in 2000 */
 } ops[] = {
-	{ op_access,			777 },
+	{ op_access,			762 },
 	{ op_convert,			260 },
 	{ op_convert_ranges,		 70 },
 	{ op_convert_wait,		  6 },
@@ -972,17 +985,21 @@ static const struct {
 	{ op_map,			 12 },
 	{ op_change_mapping,		 50 },
 	{ op_frame,			 30 },
-	{ op_ranges,			240 },
+	{ op_ranges,			224 },
 	{ op_totals,			 16 },
 	{ op_check_all,			  1 },
 	{ op_bad,			 50 },
 	{ op_create,			  5 },
 	{ op_close,			  7 },
-	{ op_fork,			  3 },
+	{ op_fork,			  2 },
 	{ op_child,			 80 },
 	{ op_vm,			  1 },
 	{ op_slot,			 24 },
 	{ op_guest,			 70 },
+	{ op_path,			 12 },
+	{ op_watch,			 12 },
+	{ op_stop_child,		  6 },
+	{ op_convert_beside,		  2 },
 };
 
 void own_op(struct thread *t)
@@ -1025,8 +1042,11 @@ void own_finish(struct thread *t)
 	op_check_all(t);
 	if (one_in(&t->rng, 2))
 		vm_end(t);
+	if (one_in(&t->rng, 3))
+		names_end(t);
 	for (struct file *f = t->files; f < t->files + MAX_FILES; f++) {
 		while (f->used && !f->gone && f->fd >= 0) {
+			file_going(t, f);
 			close(f->fd);
 			f->fd = f->fd2;
 			f->fd2 = -1;
@@ -1037,4 +1057,7 @@ void own_finish(struct thread *t)
 		AGREE(t, !f->used, "a file is left");
 	}
 	vm_end(t);
+	/* The others are left to exit, which closes in the order of opening. */
+	if (one_in(&t->rng, 2))
+		names_end(t);
 }

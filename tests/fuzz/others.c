@@ -8,59 +8,92 @@
 
 #include "fuzz.h"
 
-/* A child that has inherited a file's mappings, and does what it is told. */
-
-enum command { LOAD, STORE, HOLD, READ_HELD };
-
-struct request {
-	enum command command;
-	char *addr;
-	uint64_t arg;
-};
+/* A child that has inherited a file and a mapping, and does what it is told. */
 
 #define CHILD_PIPES	2
 
-static _Noreturn void child_main(struct thread *t, int from, int to)
+/* The fds of a child */
+enum { FROM_PARENT = 3, TO_PARENT, GMEM_FILE, FIRST_UNUSED };
+
+static bool child_hold_often(struct thread *t, const struct request *rq, const int *pipe)
 {
-	int pipes[CHILD_PIPES][2];
-	char *page = t->progress->page;
+	static char buf[PIN_PAGES * PAGE];
+	const struct touched pages = {
+		.addr = rq->addr, .nr = rq->nr, .tag = t->child.file->tag + rq->first,
+	};
+	struct rng rng = { .state = rq->arg };
+
+	return hold_often(&rng, pipe, &pages, buf, 20 + below(&rng, 100));
+}
+
+/* The last of the pipes is for what does not stay. */
+static int child_do(struct thread *t, struct request *rq, int pipes[][2])
+{
+	const struct gmemfd_convert *arg = &rq->convert;
+	struct iovec iov = { rq->addr, PAGE };
+
+	switch (rq->command) {
+	case LOAD:
+		return load_page(rq->addr, t->progress->page);
+	case STORE:
+		return store_page(rq->addr, rq->arg);
+	case HOLD:
+		return vmsplice(pipes[rq->arg][1], &iov, 1, 0) == (long)PAGE;
+	case READ_HELD:
+		return read(pipes[rq->arg][0], t->progress->page, PAGE) == (long)PAGE;
+	case HOLD_OFTEN:
+		return child_hold_often(t, rq, pipes[CHILD_PIPES]);
+	case CONVERT:
+		return ioctl(GMEM_FILE, GMEMFD_CONVERT, arg);
+	case ALLOCATE:
+		return gmem_allocate(GMEM_FILE, arg->offset, arg->size);
+	case PUNCH:
+		return gmem_punch(GMEM_FILE, arg->offset, arg->size);
+	}
+	_exit(2);
+}
+
+static _Noreturn void child_main(struct thread *t)
+{
+	int pipes[CHILD_PIPES + 1][2];
 	struct request rq;
 
-	for (int i = 0; i < CHILD_PIPES; i++)
+	for (int i = 0; i < CHILD_PIPES + 1; i++)
 		if (pipe(pipes[i]))
 			_exit(2);
-	while (read(from, &rq, sizeof(rq)) == sizeof(rq)) {
-		struct iovec iov = { rq.addr, PAGE };
-		int ok = 0;
+	while (read(FROM_PARENT, &rq, sizeof(rq)) == sizeof(rq)) {
+		struct answer answer = { .ret = child_do(t, &rq, pipes) };
 
-		switch (rq.command) {
-		case LOAD:
-			ok = load_page(rq.addr, page);
-			break;
-		case STORE:
-			ok = store_page(rq.addr, rq.arg);
-			break;
-		case HOLD:
-			ok = vmsplice(pipes[rq.arg][1], &iov, 1, 0) == (long)PAGE;
-			break;
-		case READ_HELD:
-			ok = read(pipes[rq.arg][0], page, PAGE) == (long)PAGE;
-			break;
-		}
-		if (write(to, &ok, sizeof(ok)) != sizeof(ok))
+		answer.err = answer.ret < 0 ? errno : 0;
+		answer.error_offset = rq.convert.error_offset;
+		answer.timeout = rq.convert.timeout;
+		if (write(TO_PARENT, &answer, sizeof(answer)) != sizeof(answer))
 			break;
 	}
 	_exit(0);
 }
 
+void child_ask(struct thread *t, const struct request *rq)
+{
+	EXPECT_EQ(write(t->child.to, rq, sizeof(*rq)), (long)sizeof(*rq));
+}
+
+void child_answer(struct thread *t, struct answer *answer)
+{
+	AGREE(t, read(t->child.from, answer, sizeof(*answer)) == sizeof(*answer),
+	      "the child has died");
+}
+
 static bool ask(struct thread *t, enum command command, char *addr, uint64_t arg)
 {
-	struct request rq = { .command = command, .addr = addr, .arg = arg };
-	int ok = 0;
+	const struct request rq = { .command = command, .addr = addr, .arg = arg };
+	struct answer answer;
 
-	EXPECT_EQ(write(t->child.to, &rq, sizeof(rq)), (long)sizeof(rq));
-	AGREE(t, read(t->child.from, &ok, sizeof(ok)) == sizeof(ok), "the child has died");
-	return ok;
+	child_ask(t, &rq);
+	if (t->child.disturbed)
+		disturb(t);
+	child_answer(t, &answer);
+	return answer.ret;
 }
 
 bool child_read_held(struct thread *t, int slot, char *buf)
@@ -80,6 +113,7 @@ void child_end(struct thread *t)
 	if (!c->pid)
 		return;
 	TRACE(t, "file %ld: the child ends", f - t->files);
+	file_going(t, f);
 	if (one_in(&t->rng, 2))
 		kill(c->pid, SIGKILL);
 	close(c->to);
@@ -94,19 +128,22 @@ void child_end(struct thread *t)
 void op_fork(struct thread *t)
 {
 	struct child *c = &t->child;
-	int to[2], from[2], ok = 1;
-	struct file *f = &t->files[below(&t->rng, MAX_FILES)];
+	struct answer answer = { };
+	int to[2], from[2];
+	struct file *f;
 
 	if (c->pid) {
 		child_end(t);
 		return;
 	}
-	if (!f->used || f->gone || f->fd < 0)
+	f = pick_file(t);
+	if (!f)
 		return;
 	TRACE(t, "file %ld: fork", f - t->files);
 	EXPECT_EQ(pipe(to), 0);
 	EXPECT_EQ(pipe(from), 0);
 	c->file = f;
+	c->in_cgroup = false;
 	c->map.first = one_in(&t->rng, 2) ? 0 : below(&t->rng, f->nr_pages);
 	c->map.nr = f->nr_pages - c->map.first;
 
@@ -115,12 +152,16 @@ void op_fork(struct thread *t)
 	c->map.addr = gmem_map(f->fd, c->map.first * PAGE, c->map.nr * PAGE);
 	c->pid = fork();
 	if (!c->pid) {
+		int fds[] = { to[0], from[1], f->fd };
+
 		/* What else we have open is the parent's to close. */
-		dup2(to[0], 3);
-		dup2(from[1], 4);
-		syscall(__NR_close_range, 5, ~0U, 0);
-		if (write(4, &ok, sizeof(ok)) == sizeof(ok))
-			child_main(t, 3, 4);
+		for (int i = 0; i < 3; i++)
+			fds[i] = fcntl(fds[i], F_DUPFD, FIRST_UNUSED);
+		for (int i = 0; i < 3; i++)
+			dup2(fds[i], FROM_PARENT + i);
+		syscall(__NR_close_range, FIRST_UNUSED, ~0U, 0);
+		if (write(TO_PARENT, &answer, sizeof(answer)) == sizeof(answer))
+			child_main(t);
 		_exit(1);
 	}
 	EXPECT_EQ(munmap(c->map.addr, c->map.nr * PAGE), 0);
@@ -129,7 +170,7 @@ void op_fork(struct thread *t)
 	close(from[1]);
 	c->to = to[1];
 	c->from = from[0];
-	AGREE(t, read(c->from, &ok, sizeof(ok)) == sizeof(ok), "the child has died");
+	child_answer(t, &answer);
 	pthread_rwlock_unlock(&fork_lock);
 }
 

@@ -8,9 +8,11 @@
  * page may have been in a large folio of which another thread held a page at
  * some time during the call.  What the others do in passing (a fault, a lookup
  * of pages, an unmap) holds a page for a moment: a refusal while they were at
- * it is tried again, and is wrong if it happens over and over.
+ * it in that region is tried again, and is wrong if it happens over and over.
+ * Where nobody else can hold a page for long, waiting for it succeeds.
  */
 #define _GNU_SOURCE
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -19,6 +21,7 @@
 #define STRIPE		8U		/* pages */
 #define STRIPES		4U		/* converted at once, at most */
 #define PASSING		20		/* refusals in a row */
+#define REGIONS		8U
 
 static struct {
 	int fd, nr_threads;
@@ -28,10 +31,33 @@ static struct {
 	bool private;				/* what most pages are */
 	char *map;
 	/* By region: holders there are, and changes of that */
-	unsigned int holders[8], changes[8];
-	/* Operations that hold references in passing */
-	unsigned int passing, passed;
+	unsigned int holders[REGIONS], changes[REGIONS];
+	/* By region: operations that hold references in passing, and have begun to */
+	unsigned int passing[REGIONS], passed[REGIONS];
 } shared;
+
+/* To be closed after the file at exit, which goes by number. */
+static int behind(int fd)
+{
+	int to = fcntl(fd, F_DUPFD_CLOEXEC, shared.fd + 1);
+
+	EXPECT(to > shared.fd);
+	close(fd);
+	return to;
+}
+
+/* Perhaps what keeps the last file of all from being forgotten. */
+static void keep_names(struct rng *rng)
+{
+	char link[64];
+	int inotify;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", shared.fd);
+	inotify = behind(inotify_init());
+	EXPECT(inotify_add_watch(inotify, link, IN_ALL_EVENTS) > 0);
+	if (one_in(rng, 2))
+		behind(open(link, O_PATH));
+}
 
 void shared_create(uint64_t seed, int nr_threads, bool may_have_1g)
 {
@@ -56,6 +82,8 @@ void shared_create(uint64_t seed, int nr_threads, bool may_have_1g)
 	EXPECT(shared.fd >= 0);
 	shared.map = gmem_map(shared.fd, 0, shared.size);
 	EXPECT_EQ(madvise(shared.map, shared.size, MADV_DONTFORK), 0);
+	if (!without("late") && one_in(&rng, 2))
+		keep_names(&rng);
 }
 
 void shared_set_up(struct thread *t)
@@ -82,15 +110,15 @@ static unsigned int own_page(struct thread *t, unsigned int *room)
 	return s * STRIPE + i;
 }
 
-static void begin_passing(void)
+static void begin_passing(unsigned int page)
 {
-	__atomic_add_fetch(&shared.passing, 1, __ATOMIC_SEQ_CST);
-	__atomic_add_fetch(&shared.passed, 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&shared.passing[page / REGION_PAGES], 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&shared.passed[page / REGION_PAGES], 1, __ATOMIC_SEQ_CST);
 }
 
-static void end_passing(void)
+static void end_passing(unsigned int page)
 {
-	__atomic_sub_fetch(&shared.passing, 1, __ATOMIC_SEQ_CST);
+	__atomic_sub_fetch(&shared.passing[page / REGION_PAGES], 1, __ATOMIC_SEQ_CST);
 }
 
 static void region_holders(unsigned int page, int n)
@@ -108,7 +136,7 @@ static void shared_access(struct thread *t)
 	uint64_t tag = new_tag(t);
 
 	TRACE(t, "shared: access page %ld, kind %ld: %ld", page, kind, want);
-	begin_passing();
+	begin_passing(page);
 	if (kind < 5) {
 		ok = load_page(p, t->buf);
 	} else if (kind < 9) {
@@ -117,7 +145,7 @@ static void shared_access(struct thread *t)
 		ok = process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (long)PAGE;
 		AGREE(t, ok || errno == EFAULT, "shared: process_vm_readv: errno %d", errno);
 	}
-	end_passing();
+	end_passing(page);
 	AGREE(t, ok == want, "shared: page %u reachable %d", page, ok);
 	if (!ok)
 		return;
@@ -143,7 +171,7 @@ static bool region_mixed(struct thread *t, unsigned int r)
 }
 
 struct seen {
-	unsigned int holders, changes;
+	unsigned int holders, changes, passing, passed;
 };
 
 /*
@@ -189,43 +217,75 @@ static void look_at_regions(struct seen *seen)
 		/* In this order: a holder that comes in between is a change. */
 		seen[r].changes = __atomic_load_n(&shared.changes[r], __ATOMIC_SEQ_CST);
 		seen[r].holders = __atomic_load_n(&shared.holders[r], __ATOMIC_SEQ_CST);
+		/* In this order, too. */
+		seen[r].passed = __atomic_load_n(&shared.passed[r], __ATOMIC_SEQ_CST);
+		seen[r].passing = __atomic_load_n(&shared.passing[r], __ATOMIC_SEQ_CST);
 	}
 }
 
-static void convert(struct thread *t, struct gmemfd_convert_range *ranges, unsigned int nr,
-		    bool by_ranges)
+/* May only references in passing be in the way? */
+static bool nobody_stays(struct thread *t, const struct gmemfd_convert_range *ranges,
+			 unsigned int nr)
 {
-	unsigned int passing, passed;
-	bool held = false;
+	for (unsigned int i = 0; i < nr; i++)
+		if (ranges[i].attributes &&
+		    !region_mixed(t, ranges[i].offset / PAGE / REGION_PAGES))
+			return false;
+	return true;
+}
+
+static int call_convert(struct gmemfd_convert_range *ranges, unsigned int nr, bool by_ranges,
+			const uint64_t *timeout, uint64_t *at)
+{
+	struct gmemfd_convert_ranges arg = {
+		.ranges = (uintptr_t)ranges, .nr_ranges = nr, .error_offset = *at,
+		.flags = GMEMFD_CONVERT_WAIT, .timeout = timeout ? *timeout : 0,
+	};
+	int ret;
+
+	if (!timeout)
+		return by_ranges ? gmem_convert_ranges(shared.fd, ranges, nr, at) :
+		       gmem_convert_at(shared.fd, ranges[0].offset, ranges[0].size,
+				       ranges[0].attributes, at);
+	ret = ioctl(shared.fd, GMEMFD_CONVERT_RANGES, &arg);
+	*at = arg.error_offset;
+	return ret;
+}
+
+static void convert(struct thread *t, struct gmemfd_convert_range *ranges, unsigned int nr,
+		    bool by_ranges, bool wait)
+{
+	bool held = false, sure;
+	uint64_t timeout;
 
 	for (unsigned int i = 0; i < nr; i++)
 		for (unsigned int p = ranges[i].offset / PAGE;
 		     p < (ranges[i].offset + ranges[i].size) / PAGE; p++)
 			held |= ranges[i].attributes && t->shared_pins[p];
+	sure = !held && nobody_stays(t, ranges, nr);
+	timeout = sure ? ~0ULL : below(&t->rng, 2000000);
 
 	for (int try = 0;; try++) {
-		struct seen before[8];
+		struct seen before[REGIONS], *r;
 		uint64_t at = 1;
 		int ret;
 
 		look_at_regions(before);
-		passed = __atomic_load_n(&shared.passed, __ATOMIC_SEQ_CST);
-		passing = __atomic_load_n(&shared.passing, __ATOMIC_SEQ_CST);
-		ret = by_ranges ? gmem_convert_ranges(shared.fd, ranges, nr, &at) :
-		      gmem_convert_at(shared.fd, ranges[0].offset, ranges[0].size,
-				      ranges[0].attributes, &at);
+		ret = call_convert(ranges, nr, by_ranges, wait ? &timeout : NULL, &at);
 		if (!ret) {
 			AGREE(t, !held && at == 1, "shared: converted what is held");
 			break;
 		}
-		AGREE(t, errno == EAGAIN && at % PAGE == 0, "shared: convert: errno %d, at %#lx",
-		      errno, at);
+		AGREE(t, errno == (wait ? ETIMEDOUT : EAGAIN) && at % PAGE == 0 && !(wait && sure),
+		      "shared: convert: errno %d, at %#lx", errno, at);
 		if (explained(t, ranges, nr, at / PAGE, before))
 			return;
-		passed = __atomic_load_n(&shared.passed, __ATOMIC_SEQ_CST) - passed;
-		AGREE(t, passing + passed && try < PASSING,
+		r = &before[at / PAGE / REGION_PAGES];
+		r->passed = __atomic_load_n(&shared.passed[r - before], __ATOMIC_SEQ_CST) -
+			    r->passed;
+		AGREE(t, r->passing + r->passed && try < PASSING,
 		      "shared: page %lu is said to be held, in a region of %u holders; %d times",
-		      at / PAGE, before[at / PAGE / REGION_PAGES].holders, try);
+		      at / PAGE, r->holders, try);
 		t->progress->passing++;
 	}
 	for (unsigned int i = 0; i < nr; i++)
@@ -238,7 +298,7 @@ static void shared_convert(struct thread *t)
 {
 	struct gmemfd_convert_range ranges[STRIPES];
 	unsigned int n = one_in(&t->rng, 3) ? 1 + below(&t->rng, STRIPES) : 1, nr = 0;
-	bool back = below(&t->rng, 5), by_ranges;
+	bool back = below(&t->rng, 5), wait = one_in(&t->rng, 6), by_ranges;
 	unsigned int stripes = shared.nr_used * REGION_PAGES / STRIPE, s;
 
 	for (unsigned int i = 0; i < n; i++) {
@@ -270,9 +330,10 @@ static void shared_convert(struct thread *t)
 		nr += room > 0;
 	}
 	by_ranges = nr > 1 || one_in(&t->rng, 4);
-	TRACE(t, "shared: convert %ld ranges, the first is pages %ld+%ld, private %ld", nr,
-	      ranges[0].offset / PAGE, ranges[0].size / PAGE, ranges[0].attributes / 8);
-	convert(t, ranges, nr, by_ranges);
+	TRACE(t, "shared: convert %ld ranges, the first is pages %ld+%ld, private %ld, waiting %ld",
+	      nr, ranges[0].offset / PAGE, ranges[0].size / PAGE, ranges[0].attributes / 8,
+	      wait);
+	convert(t, ranges, nr, by_ranges, wait);
 }
 
 static void shared_punch(struct thread *t)
@@ -283,10 +344,10 @@ static void shared_punch(struct thread *t)
 		if (t->shared_pins[page + i])
 			return;
 	TRACE(t, "shared: punch pages %ld+%ld", page, nr);
-	begin_passing();
+	begin_passing(page);
 	AGREE(t, !gmem_punch(shared.fd, page * PAGE, nr * PAGE), "shared: punch: errno %d",
 	      errno);
-	end_passing();
+	end_passing(page);
 	memset(t->shared_tag + page, 0, nr * 8);
 	memset(t->shared_touched + page, 0, nr);
 }
@@ -313,9 +374,9 @@ static void shared_hold(struct thread *t)
 				return;
 		TRACE(t, "shared: hold pages %ld+%ld", page, n);
 		region_holders(page, 1);
-		begin_passing();
+		begin_passing(page);
 		h->nr = pipe_hold(t, h, shared.map + page * PAGE, n);
-		end_passing();
+		end_passing(page);
 		AGREE(t, h->nr == n, "shared: vmsplice takes %u pages, not %u", h->nr, n);
 		h->kind = PIPE;
 		t->shared_holds[i].first = page;
@@ -338,6 +399,23 @@ static void shared_hold(struct thread *t)
 		t->shared_pins[p]--;
 	h->kind = UNUSED;
 	region_holders(page, -1);
+}
+
+/* Pages of anybody's, time and again for a moment. */
+static void shared_hold_shortly(struct thread *t)
+{
+	unsigned int page = below(&t->rng, shared.nr_used * REGION_PAGES);
+	unsigned int room = REGION_PAGES - page % REGION_PAGES;
+	struct touched pages = {
+		.addr = shared.map + page * PAGE, .first = page,
+		.nr = 1 + below(&t->rng, room < PIN_PAGES ? room : PIN_PAGES),
+	};
+	unsigned int times = 1 + below(&t->rng, 24);
+
+	TRACE(t, "shared: hold pages %ld+%ld shortly, %ld times", page, pages.nr, times);
+	begin_passing(page);
+	hold_often(&t->rng, t->pipe, &pages, t->buf, times);
+	end_passing(page);
 }
 
 static void shared_ranges(struct thread *t)
@@ -381,10 +459,12 @@ static void shared_mapping(struct thread *t)
 	char *p;
 
 	TRACE(t, "shared: mappings of region %ld", r);
-	begin_passing();
 	if (one_in(&t->rng, 2)) {
+		begin_passing(r * REGION_PAGES);
 		EXPECT_EQ(madvise(shared.map + r * 2 * MB, 2 * MB, MADV_DONTNEED), 0);
+		end_passing(r * REGION_PAGES);
 	} else {
+		begin_passing(page);
 		pthread_rwlock_rdlock(&fork_lock);
 		p = gmem_map(shared.fd, 0, shared.nr_used * 2 * MB);
 		EXPECT_EQ(madvise(p, shared.nr_used * 2 * MB, MADV_DONTFORK), 0);
@@ -396,8 +476,8 @@ static void shared_mapping(struct thread *t)
 			check_page(t, t->buf, t->shared_tag[page], "shared: map", page);
 		}
 		EXPECT_EQ(munmap(p, shared.nr_used * 2 * MB), 0);
+		end_passing(page);
 	}
-	end_passing();
 }
 
 static void shared_guest(struct thread *t)
@@ -448,6 +528,8 @@ void shared_op(struct thread *t)
 		shared_allocate(t);
 	else if (n < 79)
 		shared_hold(t);
+	else if (n < 82)
+		shared_hold_shortly(t);
 	else if (n < 89)
 		shared_ranges(t);
 	else if (n < 92)
