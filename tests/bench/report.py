@@ -193,6 +193,13 @@ def comparisons(f, counted):
                                   ("faulting", "converting another file", None),
                                   ("faulting", "converting without flush", None),
                                   ("faulting", "memfd_secret", None),
+                                  ("converting another file", "scrubbing", 1 / 1.2),
+                                  ("converting another file", "scrubbing without flush",
+                                   None),
+                                  ("converting 2 MiB of another file", "scrubbing",
+                                   1 / 1.2),
+                                  ("converting 2 MiB of another file",
+                                   "scrubbing without flush", None),
                                   ("computing", "converting", None),
                                   ("computing", "memfd_secret", None)):
             yield ("f", f"{who} beside {other}", beside(who, other), "beside computing",
@@ -307,6 +314,8 @@ TIMED_HEADLINES = [
     ("faulting beside converting without flush", "beside computing"),
     ("faulting beside memfd_secret", "beside computing"),
     ("converting beside faulting", "beside computing"),
+    ("converting another file beside scrubbing", "beside computing"),
+    ("converting 2 MiB of another file beside scrubbing", "beside computing"),
 ]
 
 

@@ -478,12 +478,15 @@ void row_many_ranges(void)
 /* Row f: two at once */
 
 enum task {
-	COMPUTE, CONVERT, CONVERT_64, CONVERT_2M, CONVERT_OTHER, CONVERT_KEPT, FAULT, SECRET,
+	COMPUTE, CONVERT, CONVERT_64, CONVERT_2M, CONVERT_OTHER, CONVERT_OTHER_2M,
+	CONVERT_KEPT, FAULT, SECRET, SCRUB, SCRUB_KEPT,
 };
 
 static const char *const task_names[] = {
 	"computing", "converting", "converting 64 pages a call", "converting 2 MiB",
-	"converting another file", "converting without flush", "faulting", "memfd_secret",
+	"converting another file", "converting 2 MiB of another file",
+	"converting without flush", "faulting", "memfd_secret",
+	"scrubbing", "scrubbing without flush",
 };
 
 /* @done and @spent are shared with the process that works. */
@@ -532,12 +535,18 @@ static void work_step(struct worker *worker)
 		convert_64(worker->fd, at, true);
 		break;
 	case CONVERT_2M:
+	case CONVERT_OTHER_2M:
 		convert(worker->fd, at, REGION, false);
 		convert(worker->fd, at, REGION, true);
 		break;
 	case FAULT:
 		touch(worker->memory + at, PAGE);
 		EXPECT_EQ(madvise(worker->memory + at, PAGE, MADV_DONTNEED), 0);
+		break;
+	case SCRUB:
+	case SCRUB_KEPT:
+		/* Private memory, and all of it stays. */
+		EXPECT_EQ(gmem_punch(worker->fd, at + PAGE, REGION), 0);
 		break;
 	case SECRET:
 		/* A file keeps its pages until it goes. */
@@ -591,6 +600,10 @@ void row_two_at_once(void)
 		{ FAULT, COMPUTE }, { FAULT, CONVERT }, { FAULT, CONVERT_OTHER },
 		{ FAULT, CONVERT_KEPT },
 		{ FAULT, SECRET }, { SECRET, COMPUTE }, { SECRET, SECRET },
+		{ CONVERT_OTHER, COMPUTE }, { CONVERT_OTHER, SCRUB },
+		{ CONVERT_OTHER, SCRUB_KEPT },
+		{ CONVERT_OTHER_2M, COMPUTE }, { CONVERT_OTHER_2M, SCRUB },
+		{ CONVERT_OTHER_2M, SCRUB_KEPT },
 		{ COMPUTE, COMPUTE },
 	};
 	enum { NR_PAIRS = sizeof(pairs) / sizeof(pairs[0]) };
@@ -636,9 +649,16 @@ void row_two_at_once(void)
 				/* Where the direct map is not in 4 KiB. */
 				worker->at = (1 + j) * GB + 512 * MB;
 				break;
+			case SCRUB:
+				worker->at = GB + 512 * MB;
+				worker->nr_regions = 64;
+				break;
 			case CONVERT_OTHER:
+			case CONVERT_OTHER_2M:
 			case CONVERT_KEPT:
-				worker->fd = worker->task == CONVERT_KEPT ? kept : other;
+			case SCRUB_KEPT:
+				worker->fd = worker->task == CONVERT_KEPT ||
+					     worker->task == SCRUB_KEPT ? kept : other;
 				worker->nr_regions = 64;
 				worker->at = j * 128 * MB;
 				break;
