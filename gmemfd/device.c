@@ -160,9 +160,12 @@ static int __init gmem_init(void)
 	int err;
 
 	gmem_block_sizes = gmem_find_block_sizes();
-	err = gmem_home_init();
+	err = gmem_frames_init();
 	if (err)
 		return err;
+	err = gmem_home_init();
+	if (err)
+		goto err_frames;
 	err = gmem_file_init();
 	if (err)
 		goto err_home;
@@ -180,6 +183,8 @@ err_file:
 	gmem_file_exit();
 err_home:
 	gmem_home_exit();
+err_frames:
+	gmem_frames_exit();
 	return err;
 }
 module_init(gmem_init);
@@ -190,6 +195,7 @@ static void __exit gmem_exit(void)
 	gmem_shim_unregister();
 	gmem_file_exit();
 	gmem_home_exit();
+	gmem_frames_exit();
 }
 module_exit(gmem_exit);
 

@@ -7,6 +7,7 @@
  *   convert.c  private <-> shared
  *   memory.c   the memory behind a block: taking, zeroing, folio geometry
  *   home.c     memory on its way back to hugetlb
+ *   frames.c   all memory by page frame
  *   kvm.c      guests that run from a file
  *   poison.c   memory errors
  *   state.c    which pages of a block are private
@@ -35,9 +36,9 @@
  * @loan: what hugetlb lent
  * @gi: the file, and
  * @index: the page of it where this is; NULL once it has left the file; under
- *	gmem_memories_lock
+ *	gmem_frames_lock
  * @mending: being put together again, so that memory errors have to wait; under
- *	gmem_memories_lock
+ *	gmem_frames_lock
  * @away: folios that left the file while referenced and are not home yet,
  *	plus one while the block is being taken apart
  * @broken: no longer a hugetlb folio but a folio per region or page
@@ -77,7 +78,7 @@ struct gmem_memory {
  *     gmem_block.lock, several in ascending order
  *       folio lock of a shared folio
  *         mapping->i_mmap_rwsem, page table locks
- *       gmem_memories_lock
+ *       gmem_frames_lock
  *       init_mm.mmap_lock, with no folio locked
  *       gmem_inode.bindings_lock
  *         kvm->mmu_lock
@@ -87,7 +88,7 @@ struct gmem_memory {
  *
  * A guest's fault takes a block's lock and nothing else of ours.
  *
- * Two files meet on gmem_memories_lock, which is held for a look-up, and on the locks
+ * Two files meet on gmem_frames_lock, which is held for a look-up, and on the locks
  * of the kernel's page tables, which the shim holds while it changes entries of 1 GiB
  * at most, or merges 32 MiB of them.  Memory is zeroed, scrubbed and unmapped under
  * locks of its own file only.  Of these a block's is held for 2 MiB at a time where
@@ -280,13 +281,20 @@ unsigned int gmem_folio_order(const struct gmem_inode *gi,
 void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
 		unsigned long lo, unsigned long hi);
 
+/* frames.c */
+extern struct mutex gmem_frames_lock;
+struct gmem_memory *gmem_frames_find(unsigned long pfn);
+int gmem_frames_add(struct gmem_inode *gi, struct gmem_block *block,
+		    struct gmem_memory *memory);
+void gmem_frames_leave_file(struct gmem_memory *memory);
+void gmem_frames_start_mending(struct gmem_memory *memory);
+void gmem_frames_wait_mended(void);
+void gmem_frames_remove(struct gmem_memory *memory);
+int gmem_frames_init(void);
+void gmem_frames_exit(void);
+
 /* home.c */
 extern struct address_space *gmem_away_mapping;
-extern struct mutex gmem_memories_lock;
-struct gmem_memory *gmem_memory_at(unsigned long pfn);
-void gmem_memory_wait_mended(void);
-int gmem_memory_add(struct gmem_inode *gi, struct gmem_block *block,
-		    struct gmem_memory *memory);
 void gmem_memory_free(struct gmem_memory *memory);
 void gmem_home_flush(void);
 void gmem_home_counts(long *away, long *backlog);

@@ -372,7 +372,7 @@ static int gmem_take_known(struct gmem_inode *gi, struct gmem_block *block,
 		}
 		if (err)
 			return err;
-		err = gmem_memory_add(gi, block, memory);
+		err = gmem_frames_add(gi, block, memory);
 		if (!err)
 			return 0;
 		gmem_loan_return(&memory->loan);

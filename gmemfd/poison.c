@@ -142,7 +142,7 @@ out:
 	return ret;
 }
 
-/* Page of memory that is in no file any more; under gmem_memories_lock. */
+/* Page of memory that is in no file any more; under gmem_frames_lock. */
 static int gmem_poison_homeless(struct gmem_memory *memory, struct page *page,
 				int flags)
 {
@@ -173,10 +173,10 @@ int gmem_memory_error(struct page *page, int flags)
 
 	do {
 		ret = -EAGAIN;
-		mutex_lock(&gmem_memories_lock);
-		memory = gmem_memory_at(page_to_pfn(page));
+		mutex_lock(&gmem_frames_lock);
+		memory = gmem_frames_find(page_to_pfn(page));
 		if (memory && memory->mending) {
-			gmem_memory_wait_mended();
+			gmem_frames_wait_mended();
 			continue;
 		}
 		gi = memory ? memory->gi : NULL;
@@ -187,7 +187,7 @@ int gmem_memory_error(struct page *page, int flags)
 		} else {
 			ret = gmem_poison_homeless(memory, page, flags);
 		}
-		mutex_unlock(&gmem_memories_lock);
+		mutex_unlock(&gmem_frames_lock);
 
 		if (gi) {
 			ret = gmem_poison_in_file(gi, memory, index, page, flags);
