@@ -19,13 +19,6 @@
 
 static u64 gmem_block_sizes __ro_after_init;
 
-#ifdef CONFIG_FAULT_INJECTION
-struct fault_attr gmem_fail_attr = {	/* by fail-nth, and silently */
-	.interval = 1,
-	.times = ATOMIC_INIT(1),
-};
-#endif
-
 /* Sizes hugetlb has here, out of those that fit our geometry. */
 static u64 __init gmem_find_block_sizes(void)
 {
@@ -157,21 +150,22 @@ MODULE_INFO(gmem_shim_abi, __stringify(GMEM_SHIM_ABI));
 
 static int __init gmem_init(void)
 {
+	struct address_space *away_mapping;
 	int err;
 
 	gmem_block_sizes = gmem_find_block_sizes();
 	err = gmem_frames_init();
 	if (err)
 		return err;
-	err = gmem_home_init();
+	err = gmem_file_init(&away_mapping);
 	if (err)
 		goto err_frames;
-	err = gmem_file_init();
-	if (err)
-		goto err_home;
-	err = gmem_shim_register(GMEM_SHIM_ABI, &gmem_provider);
+	err = gmem_home_init(away_mapping);
 	if (err)
 		goto err_file;
+	err = gmem_shim_register(GMEM_SHIM_ABI, &gmem_provider);
+	if (err)
+		goto err_home;
 	err = misc_register(&gmem_device);
 	if (err)
 		goto err_shim;
@@ -179,10 +173,10 @@ static int __init gmem_init(void)
 
 err_shim:
 	gmem_shim_unregister();
-err_file:
-	gmem_file_exit();
 err_home:
 	gmem_home_exit();
+err_file:
+	gmem_file_exit();
 err_frames:
 	gmem_frames_exit();
 	return err;
@@ -193,8 +187,8 @@ static void __exit gmem_exit(void)
 {
 	misc_deregister(&gmem_device);
 	gmem_shim_unregister();
-	gmem_file_exit();
 	gmem_home_exit();
+	gmem_file_exit();
 	gmem_frames_exit();
 }
 module_exit(gmem_exit);

@@ -1,16 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * gmemfd: inside the module.
+ * gmemfd: inside the module.  Each file calls only those below it; scripts/callgraph
+ * looks after that.
  *
- *   device.c   /dev/gmemfd
- *   file.c     a gmem fd: inode, mmap, fallocate, ioctls
- *   convert.c  private <-> shared
- *   memory.c   the memory behind a block: taking, zeroing, folio geometry
- *   home.c     memory on its way back to hugetlb
- *   frames.c   all memory by page frame
- *   kvm.c      guests that run from a file
- *   poison.c   memory errors
- *   state.c    which pages of a block are private
+ *                          device.c       /dev/gmemfd
+ *                             |
+ *                           file.c        inode, file operations, file systems
+ *                             |
+ *         +--------+----------+---------+-----------+
+ *         |        |          |         |           |
+ *       map.c  ioctl.c  fallocate.c  poison.c       |    calls of user space; errors
+ *         |        |          |         |           |
+ *         |    convert.c      +----+----+           |    private <-> shared
+ *         |        |               |                |
+ *         |        |             kvm.c              |    guests that run from a file
+ *         |        |               |                |
+ *         +--------|-- populate.c -+                |    fit for use, or punched
+ *                  |       |                        |
+ *                  |    memory.c -------------------+    taken, zeroed, scrubbed
+ *                  |       |
+ *                  |     home.c           memory on its way back to hugetlb
+ *                  |       |
+ *                  +-------+
+ *                          |
+ *       direct_map.c    folio.c    frames.c
+ *               |          |          |
+ *               +----------+----------+
+ *                          |
+ *                       block.c           blocks, their locks
+ *                          |
+ *                       state.c           which pages of a block are private
  */
 #ifndef _GMEMFD_H
 #define _GMEMFD_H
@@ -225,60 +244,15 @@ struct gmem_invalidation {
 	unsigned long vms_gone;
 };
 
-/* file.c */
-extern const struct file_operations gmem_fops;
-int gmem_file_create(const struct gmemfd_create *args);
-void gmem_unmap(struct gmem_inode *gi, struct gmem_block *block,
-		unsigned long lo, unsigned long hi);
-void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
-			unsigned long lo, unsigned long hi);
+/* block.c */
+void gmem_put(struct gmem_inode *gi);
 int gmem_lock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
 void gmem_unlock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
 void gmem_lock_block(struct gmem_inode *gi, struct gmem_block *block);
 void gmem_unlock_block(struct gmem_inode *gi, struct gmem_block *block);
 int gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
 void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
-bool gmem_touched(const struct gmem_block *block, unsigned long lo,
-		  unsigned long hi);
-int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
-	       unsigned long lo, unsigned long hi);
-void gmem_put(struct gmem_inode *gi);
-int gmem_file_init(void);
-void gmem_file_exit(void);
-
-/* convert.c */
-int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
-		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy);
-
-/* memory.c */
-typedef int gmem_direct_map_fn(struct page *page, unsigned long nr);
-
-int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block);
-bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
-			   unsigned long hi);
-int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
-			   unsigned long lo, unsigned long hi);
-int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
-		     unsigned long lo, unsigned long hi);
-bool gmem_memory_forget_next(struct gmem_inode *gi, struct gmem_block *block,
-			     unsigned long *lo, unsigned long hi);
-void gmem_memory_scrub(struct gmem_inode *gi, struct gmem_block *block);
-int gmem_memory_break(struct gmem_memory *memory);
-bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
-		   unsigned long *lo, unsigned long *end, unsigned long hi);
-int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
-			 bool private, unsigned long lo, unsigned long hi,
-			 gmem_direct_map_fn *change);
-struct folio *gmem_next_shared_folio(const struct gmem_block *block,
-				     unsigned long *i, unsigned long *next,
-				     unsigned long hi);
-bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
-		       struct folio *folio, int tries);
-void gmem_direct_map_heal(struct gmem_memory *memory, unsigned long first,
-			  unsigned long last);
-unsigned int gmem_folio_order(const struct gmem_inode *gi,
-			      const struct gmem_block *block, unsigned long i);
-void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
+void gmem_unmap(struct gmem_inode *gi, struct gmem_block *block,
 		unsigned long lo, unsigned long hi);
 
 /* frames.c */
@@ -293,15 +267,68 @@ void gmem_frames_remove(struct gmem_memory *memory);
 int gmem_frames_init(void);
 void gmem_frames_exit(void);
 
+/* direct_map.c */
+typedef int gmem_direct_map_fn(struct page *page, unsigned long nr);
+
+bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
+		   unsigned long *lo, unsigned long *end, unsigned long hi);
+int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
+			 bool private, unsigned long lo, unsigned long hi,
+			 gmem_direct_map_fn *change);
+void gmem_direct_map_heal(struct gmem_memory *memory, unsigned long first,
+			  unsigned long last);
+
+/* folio.c */
+int gmem_memory_break(struct gmem_memory *memory);
+bool gmem_poison_unlocated(const struct gmem_memory *memory);
+int gmem_locate_poison(struct gmem_memory *memory);
+bool gmem_poisoned(const struct gmem_block *block, unsigned long lo,
+		   unsigned long nr);
+struct folio *gmem_next_shared_folio(const struct gmem_block *block,
+				     unsigned long *i, unsigned long *next,
+				     unsigned long hi);
+void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
+			unsigned long lo, unsigned long hi);
+bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
+		       struct folio *folio, int tries);
+unsigned int gmem_folio_order(const struct gmem_inode *gi,
+			      const struct gmem_block *block, unsigned long i);
+void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
+		unsigned long lo, unsigned long hi);
+bool gmem_wants_split(const struct gmem_inode *gi, const struct gmem_block *block,
+		      unsigned long i);
+int gmem_split_poisoned(struct gmem_inode *gi, struct gmem_block *block,
+			unsigned long i);
+
 /* home.c */
-extern struct address_space *gmem_away_mapping;
 void gmem_memory_free(struct gmem_memory *memory);
+void gmem_memory_leave(struct gmem_inode *gi, struct gmem_block *block);
+void gmem_folio_came_home(struct folio *folio);
 void gmem_home_flush(void);
 void gmem_home_counts(long *away, long *backlog);
-void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block);
-void gmem_folio_came_home(struct folio *folio);
-int gmem_home_init(void);
+int gmem_home_init(struct address_space *away_mapping);
 void gmem_home_exit(void);
+
+/* memory.c */
+int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block);
+bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
+			   unsigned long hi);
+int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
+			   unsigned long lo, unsigned long hi);
+int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
+		     unsigned long lo, unsigned long hi);
+bool gmem_memory_forget_next(struct gmem_inode *gi, struct gmem_block *block,
+			     unsigned long *lo, unsigned long hi);
+void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block);
+
+/* populate.c */
+bool gmem_touched(const struct gmem_block *block, unsigned long lo,
+		  unsigned long hi);
+int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
+	       unsigned long lo, unsigned long hi);
+int gmem_punch_pages(struct gmem_inode *gi, struct gmem_block *block,
+		     unsigned long lo, unsigned long hi);
+void gmem_punch_block(struct gmem_inode *gi, struct gmem_block *block);
 
 /* kvm.c */
 int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
@@ -315,14 +342,25 @@ void gmem_kvm_wait_gone(struct gmem_inode *gi, const struct gmem_invalidation *i
 void gmem_kvm_release(struct gmem_inode *gi);
 
 /* poison.c */
-bool gmem_poison_unlocated(const struct gmem_memory *memory);
-int gmem_locate_poison(struct gmem_memory *memory);
-bool gmem_poisoned(const struct gmem_block *block, unsigned long lo,
-		   unsigned long nr);
-bool gmem_wants_split(const struct gmem_inode *gi, const struct gmem_block *block,
-		      unsigned long i);
-int gmem_split_poisoned(struct gmem_inode *gi, struct gmem_block *block,
-			unsigned long i);
 int gmem_memory_error(struct page *page, int flags);
+
+/* convert.c */
+int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy);
+
+/* map.c */
+int gmem_mmap(struct file *file, struct vm_area_struct *vma);
+
+/* fallocate.c */
+long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
+
+/* ioctl.c */
+long gmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+
+/* file.c */
+extern const struct file_operations gmem_fops;
+int gmem_file_create(const struct gmemfd_create *args);
+int gmem_file_init(struct address_space **away_mapping);
+void gmem_file_exit(void);
 
 #endif /* _GMEMFD_H */

@@ -18,7 +18,7 @@
 #define GMEM_RELEASE_TRIES	2
 
 /* What folios away from their file have for a mapping. */
-struct address_space *gmem_away_mapping;
+static struct address_space *gmem_away_mapping;
 
 static struct workqueue_struct *gmem_home_wq;
 static LLIST_HEAD(gmem_home_folios);
@@ -175,21 +175,18 @@ static bool gmem_memory_send_away(struct gmem_inode *gi, struct gmem_block *bloc
 }
 
 /**
- * gmem_memory_release - take a block's memory out of the file
+ * gmem_memory_leave - let go of a block's memory
  * @gi: the file
- * @block: locked exclusively, with memory
+ * @block: locked exclusively, with memory that has been scrubbed
  *
- * Private contents are scrubbed.  The memory is back in its pool when this
- * returns, or as soon as the last reference to a folio of it is gone.
+ * The memory is back in its pool when this returns, or as soon as the last reference
+ * to a folio of it is gone.
  */
-void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
+void gmem_memory_leave(struct gmem_inode *gi, struct gmem_block *block)
 {
 	struct gmem_memory *memory = block->memory;
 	bool away;
 
-	gmem_frames_leave_file(memory);
-	gmem_unmap(gi, block, 0, gmem_block_pages(gi));
-	gmem_memory_scrub(gi, block);
 	atomic_set(&memory->away, 1);
 	away = gmem_memory_send_away(gi, block);
 	block->memory = NULL;
@@ -200,11 +197,13 @@ void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
 
 /**
  * gmem_home_init - be ready for folios to come home
+ * @away_mapping: what folios away from their file have for a mapping
  *
  * Return: 0 or a negative errno.
  */
-int gmem_home_init(void)
+int gmem_home_init(struct address_space *away_mapping)
 {
+	gmem_away_mapping = away_mapping;
 	gmem_home_wq = alloc_workqueue("gmemfd", WQ_UNBOUND, 0);
 	return gmem_home_wq ? 0 : -ENOMEM;
 }

@@ -1,340 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The memory behind a block: taken from hugetlb, zeroed as late as possible,
- * out of the direct map where private, and in folios as large as its state
- * allows.  All functions want the block locked exclusively.
+ * The memory behind a block while it is in the file: taken from hugetlb, zeroed as
+ * late as possible, out of the direct map where private, and scrubbed before it goes.
+ * All functions want the block locked exclusively.
  */
-#include <linux/delay.h>
 #include <linux/highmem.h>
-#include <linux/pagemap.h>
+#include <linux/mempolicy.h>
 #include <linux/slab.h>
 
 #include "gmemfd.h"
-
-/**
- * gmem_direct_map_heal - merge the direct map where pages have come back
- * @memory: of which no page of what is to be merged is private any more
- * @first: first region
- * @last: first region behind
- *
- * Merges to 2 MiB where there are tables, and to 1 GiB if all around is there; of
- * small blocks that may take its neighbours.
- */
-void gmem_direct_map_heal(struct gmem_memory *memory, unsigned long first,
-			  unsigned long last)
-{
-	unsigned long lo = first, hi;
-	bool merged = false;
-
-	for_each_set_bitrange_from(lo, hi, memory->tables, last) {
-		bitmap_clear(memory->tables, lo, hi - lo);
-		gmem_direct_map_collapse(memory->loan.page + (lo << GMEM_REGION_ORDER),
-					 (hi - lo) << GMEM_REGION_ORDER);
-		merged = true;
-	}
-	if (!merged)
-		gmem_direct_map_collapse(memory->loan.page +
-					 (first << GMEM_REGION_ORDER), 1);
-}
-
-/**
- * gmem_next_run - find pages in one state
- * @block: with memory
- * @ready: look in regions that are ready, or in those that are not
- * @private: look for private pages, or for shared ones
- * @lo: in: where to start; out: first page of the run
- * @end: out: first page behind the run
- * @hi: where to stop
- *
- * Return: false if there is none.
- */
-bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
-		   unsigned long *lo, unsigned long *end, unsigned long hi)
-{
-	const unsigned long *map = block->memory->ready;
-	unsigned long last = DIV_ROUND_UP(hi, GMEM_REGION_PAGES);
-
-	while (*lo < hi) {
-		unsigned long region = *lo >> GMEM_REGION_ORDER, next;
-
-		next = test_bit(region, map) ?
-			find_next_zero_bit(map, last, region) :
-			find_next_bit(map, last, region);
-		next = min(next << GMEM_REGION_ORDER, hi);
-		if (test_bit(region, map) != ready) {
-			*lo = next;
-			continue;
-		}
-		*end = gmem_state_run(&block->state, *lo, next);
-		if (gmem_state_private(&block->state, *lo) == private)
-			return true;
-		*lo = *end;
-	}
-	return false;
-}
-
-/**
- * gmem_direct_map_runs - take pages out of the direct map or put them back
- * @block: with memory
- * @ready: as in gmem_next_run()
- * @private: as in gmem_next_run()
- * @lo: first page of the range to look in
- * @hi: first page behind it
- * @change: gmem_direct_map_remove(), _expose() or _restore()
- *
- * All or nothing; but what is restored may be merged with its neighbours at once,
- * and then not be taken out again without memory.  Where something may still fail
- * pages are exposed first.  Does not flush.
- *
- * Return: 0 or -ENOMEM.
- */
-int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
-			 bool private, unsigned long lo, unsigned long hi,
-			 gmem_direct_map_fn *change)
-{
-	bool remove = change == gmem_direct_map_remove;
-	struct gmem_memory *memory = block->memory;
-	struct page *page = memory->loan.page;
-	unsigned long i, end, failed;
-	int err = 0;
-
-	for (i = lo; gmem_next_run(block, ready, private, &i, &end, hi); i = end) {
-		if (i % GMEM_REGION_PAGES)
-			__set_bit(i >> GMEM_REGION_ORDER, memory->tables);
-		if (end % GMEM_REGION_PAGES)
-			__set_bit(end >> GMEM_REGION_ORDER, memory->tables);
-		err = change(page + i, end - i);
-		if (err)
-			break;
-	}
-	if (!err)
-		return 0;
-
-	failed = i;
-	for (i = lo; gmem_next_run(block, ready, private, &i, &end, failed); i = end)
-		WARN_ON_ONCE(remove ? gmem_direct_map_restore(page + i, end - i) :
-				      gmem_direct_map_remove(page + i, end - i));
-	if (!remove && failed > lo)
-		gmem_direct_map_flush(page + lo, failed - lo);
-	return err;
-}
-
-/**
- * gmem_next_shared_folio - go through the shared folios of a range
- * @block: with memory
- * @i: in: where to start; out: first page of the range in the folio
- * @next: out: first page behind the folio
- * @hi: end of the range
- *
- * Return: the folio, NULL if there are no more.
- */
-struct folio *gmem_next_shared_folio(const struct gmem_block *block,
-				     unsigned long *i, unsigned long *next,
-				     unsigned long hi)
-{
-	struct folio *folio;
-
-	if (*i < hi && gmem_state_private(&block->state, *i))
-		*i = gmem_state_run(&block->state, *i, hi);
-	if (*i >= hi)
-		return NULL;
-	folio = page_folio(block->memory->loan.page + *i);
-	*next = round_down(*i, folio_nr_pages(folio)) + folio_nr_pages(folio);
-	return folio;
-}
-
-/**
- * gmem_folio_freeze - take a shared folio away from everybody
- * @gi: the file
- * @block: the block
- * @folio: a shared folio of it
- * @tries: how often to look again, 50 us apart: transient references (a fast
- *	GUP that backs off, a batch of a munmap in progress) pass soon
- *
- * A fault that has returned the folio holds the folio lock until it is done with
- * it; the reference goes to the mapping before.  So that after the lock has been
- * had, or found free, nothing can map it any more.
- *
- * Return: true if it is unmapped and frozen now, false if somebody holds a
- * reference.
- */
-bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
-		       struct folio *folio, int tries)
-{
-	unsigned long i = &folio->page - block->memory->loan.page;
-	bool frozen;
-
-	/* With the block locked nobody locks it any more who has no reference. */
-	if (!folio_test_locked(folio) && folio_ref_freeze(folio, 1))
-		return true;
-	folio_lock(folio);
-	for (;;) {
-		if (folio_mapped(folio))
-			gmem_unmap(gi, block, i, i + folio_nr_pages(folio));
-		frozen = folio_ref_freeze(folio, 1);
-		if (frozen || !tries--)
-			break;
-		usleep_range(50, 100);
-	}
-	folio_unlock(folio);
-	return frozen;
-}
-
-/**
- * gmem_folio_order - how large should the folio of a page be?
- * @gi: the file
- * @block: with broken memory, or none
- * @i: the page
- *
- * Return: GMEM_REGION_ORDER or 0.
- */
-unsigned int gmem_folio_order(const struct gmem_inode *gi,
-			      const struct gmem_block *block, unsigned long i)
-{
-	if (gi->flags & GMEMFD_CREATE_SMALL_SHARED &&
-	    !gmem_state_private(&block->state, i))
-		return 0;
-	if (block->memory && gmem_poisoned(block, round_down(i, GMEM_REGION_PAGES),
-					   GMEM_REGION_PAGES))
-		return 0;
-	return gmem_state_folio_order(&block->state, i);
-}
-
-static void gmem_share_folio(struct gmem_inode *gi, struct gmem_block *block,
-			     struct folio *folio)
-{
-	folio->mapping = gi->inode->i_mapping;
-	folio->index = gmem_pgoff(gi, block, &folio->page - block->memory->loan.page);
-	folio_ref_unfreeze(folio, 1);
-}
-
-/*
- * The region has become all shared: join it if nobody holds a page of it.  Pages
- * that were private until now are frozen, and have no mapping yet.
- */
-static bool gmem_join_shared(struct gmem_inode *gi, struct gmem_block *block,
-			     unsigned long start)
-{
-	unsigned long end = start + GMEM_REGION_PAGES, i;
-	struct page *page = block->memory->loan.page;
-	struct folio *folio;
-
-	gmem_unmap(gi, block, start, end);
-	for (i = start; i < end; i++) {
-		folio = page_folio(page + i);
-		if (folio->mapping && !gmem_folio_freeze(gi, block, folio, 0))
-			break;
-	}
-	if (i == end) {
-		folio = gmem_folio_join(page + start, GMEM_REGION_ORDER);
-		gmem_share_folio(gi, block, folio);
-		return true;
-	}
-	while (i-- > start) {
-		folio = page_folio(page + i);
-		if (folio->mapping)
-			folio_ref_unfreeze(folio, 1);
-	}
-	return false;
-}
-
-/* Have small folios follow the state.  Just @cut, those of private pages do. */
-static void gmem_shape_pages(struct gmem_inode *gi, struct gmem_block *block,
-			     unsigned long lo, unsigned long hi, bool cut)
-{
-	struct page *page = block->memory->loan.page;
-	unsigned long i, end;
-
-	for (; lo < hi; lo = end) {
-		bool private = gmem_state_private(&block->state, lo);
-
-		end = gmem_state_run(&block->state, lo, hi);
-		if (private && cut)
-			continue;
-		for (i = lo; i < end; i++) {
-			struct folio *folio = page_folio(page + i);
-
-			if (private)
-				folio->mapping = NULL;
-			else if (!folio->mapping)
-				gmem_share_folio(gi, block, folio);
-		}
-	}
-}
-
-static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
-			      unsigned long lo, unsigned long hi)
-{
-	unsigned long start = round_down(lo, GMEM_REGION_PAGES);
-	unsigned long region = start >> GMEM_REGION_ORDER;
-	struct gmem_memory *memory = block->memory;
-	struct folio *folio = page_folio(memory->loan.page + start);
-	bool large = gmem_folio_order(gi, block, start);
-	bool private = gmem_state_private(&block->state, start);
-
-	if (!test_bit(region, memory->split)) {
-		/* Not frozen: shared it is already, and others may hold it. */
-		if (large || folio_ref_count(folio)) {
-			if (private)
-				folio->mapping = NULL;
-			else if (!folio->mapping)
-				gmem_share_folio(gi, block, folio);
-			return;
-		}
-		gmem_folio_split(folio, 0);
-		set_bit(region, memory->split);
-		gmem_shape_pages(gi, block, start, start + GMEM_REGION_PAGES, true);
-		return;
-	}
-	if (large && private)
-		gmem_folio_join(memory->loan.page + start, GMEM_REGION_ORDER);
-	if (large && (private || gmem_join_shared(gi, block, start)))
-		clear_bit(region, memory->split);
-	else
-		gmem_shape_pages(gi, block, lo, hi, false);
-}
-
-/**
- * gmem_shape - make folios follow the state
- * @gi: the file
- * @block: a block with broken memory
- * @lo: first page whose state has changed
- * @hi: first page behind
- *
- * Folios with newly private pages must be frozen.  Does not fail; a region
- * newly all shared stays split if somebody holds one of its pages.
- */
-void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
-		unsigned long lo, unsigned long hi)
-{
-	unsigned long next;
-
-	for (; lo < hi; lo = next) {
-		next = min(hi, round_down(lo, GMEM_REGION_PAGES) + GMEM_REGION_PAGES);
-		gmem_shape_region(gi, block, lo, next);
-		cond_resched();
-	}
-}
-
-/**
- * gmem_memory_break - turn a block's hugetlb folio into ordinary ones
- * @memory: all private
- *
- * Return: 0, -ENOMEM or -EHWPOISON.
- */
-int gmem_memory_break(struct gmem_memory *memory)
-{
-	int err;
-
-	if (memory->broken)
-		return 0;
-	if (gmem_should_fail())
-		return -ENOMEM;
-	err = gmem_loan_break(&memory->loan, GMEM_REGION_ORDER);
-	if (!err)
-		memory->broken = true;
-	return err;
-}
 
 static int gmem_take_loan(struct gmem_inode *gi, struct gmem_block *block,
 			  struct gmem_loan *loan)
@@ -534,16 +208,15 @@ static int gmem_try_scrub(struct gmem_inode *gi, struct gmem_block *block)
 	return 0;
 }
 
-/**
- * gmem_memory_scrub - overwrite private contents, and have all in the direct map
- * @gi: the file
- * @block: with memory, which leaves the file
+/*
+ * Overwrite private contents of a block that leaves the file, and have all in the
+ * direct map.
  *
  * That can want a page for a table, around a poisoned page; there is no way back, and
  * so it waits for one.  Contents that a poisoned page, nobody knows which, is among
  * stay where they are: out of the direct map, and in a block that hugetlb keeps.
  */
-void gmem_memory_scrub(struct gmem_inode *gi, struct gmem_block *block)
+static void gmem_memory_scrub(struct gmem_inode *gi, struct gmem_block *block)
 {
 	unsigned long lo = 0;
 
@@ -631,4 +304,20 @@ int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
 	}
 	gmem_clear_runs(block, false, lo, hi);
 	return 0;
+}
+
+/**
+ * gmem_memory_release - take a block's memory out of the file
+ * @gi: the file
+ * @block: locked exclusively, with memory
+ *
+ * Private contents are scrubbed.  The memory is back in its pool when this
+ * returns, or as soon as the last reference to a folio of it is gone.
+ */
+void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
+{
+	gmem_frames_leave_file(block->memory);
+	gmem_unmap(gi, block, 0, gmem_block_pages(gi));
+	gmem_memory_scrub(gi, block);
+	gmem_memory_leave(gi, block);
 }
