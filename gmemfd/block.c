@@ -31,41 +31,61 @@ void gmem_put(struct gmem_inode *gi)
 	kvfree(gi);
 }
 
+/* Ranges can share blocks: each is unlocked once, up to block @last. */
+static void gmem_unlock_up_to(struct gmem_inode *gi,
+			      const struct gmemfd_convert_range *ranges,
+			      unsigned int nr, const struct gmem_block *last)
+{
+	struct gmem_block *done = NULL;
+	struct gmem_walk walk;
+
+	for_each_span(walk, gi, ranges, nr) {
+		if (walk.block > last)
+			break;
+		if (walk.block != done)
+			up_write(&walk.block->lock);
+		done = walk.block;
+	}
+	lock_map_release(&gi->lock_map);
+}
+
 /**
- * gmem_lock_blocks - lock the blocks of a range exclusively
+ * gmem_lock_ranges - lock the blocks of ranges exclusively
  * @gi: the file
- * @first: first page
- * @last: first page behind
+ * @ranges: in ascending order, disjoint
+ * @nr: how many
  *
  * Return: 0, or -EINTR if a fatal signal came.
  */
-int gmem_lock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last)
+int gmem_lock_ranges(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+		     unsigned int nr)
 {
-	struct gmem_span span;
+	struct gmem_block *done = NULL;
+	struct gmem_walk walk;
 
 	lock_map_acquire(&gi->lock_map);
-	for_each_span(span, gi, pos, first, last) {
-		if (!down_write_killable(&span.block->lock))
+	for_each_span(walk, gi, ranges, nr) {
+		if (walk.block == done)
 			continue;
-		gmem_unlock_blocks(gi, first, pos);
-		return -EINTR;
+		if (down_write_killable(&walk.block->lock)) {
+			gmem_unlock_up_to(gi, ranges, nr, done);
+			return -EINTR;
+		}
+		done = walk.block;
 	}
 	return 0;
 }
 
 /**
- * gmem_unlock_blocks - undo gmem_lock_blocks()
+ * gmem_unlock_ranges - undo gmem_lock_ranges()
  * @gi: the file
- * @first: first page
- * @last: first page behind
+ * @ranges: in ascending order, disjoint
+ * @nr: how many
  */
-void gmem_unlock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last)
+void gmem_unlock_ranges(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+			unsigned int nr)
 {
-	struct gmem_span span;
-
-	for_each_span(span, gi, pos, first, last)
-		up_write(&span.block->lock);
-	lock_map_release(&gi->lock_map);
+	gmem_unlock_up_to(gi, ranges, nr, gi->blocks + gi->nr_blocks);
 }
 
 /**
@@ -80,7 +100,23 @@ void gmem_lock_block(struct gmem_inode *gi, struct gmem_block *block)
 }
 
 /**
- * gmem_unlock_block - undo gmem_lock_block()
+ * gmem_lock_block_killable - lock a block exclusively
+ * @gi: the file
+ * @block: the block
+ *
+ * Return: 0, or -EINTR if a fatal signal came.
+ */
+int gmem_lock_block_killable(struct gmem_inode *gi, struct gmem_block *block)
+{
+	lock_map_acquire(&gi->lock_map);
+	if (!down_write_killable(&block->lock))
+		return 0;
+	lock_map_release(&gi->lock_map);
+	return -EINTR;
+}
+
+/**
+ * gmem_unlock_block - undo gmem_lock_block() or gmem_lock_block_killable()
  * @gi: the file
  * @block: the block
  */

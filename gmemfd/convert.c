@@ -17,92 +17,13 @@
 #define GMEM_WAIT_MAX_NS	(10 * NSEC_PER_MSEC)
 #define GMEM_WAIT_LOOKS		4
 
-/**
- * struct gmem_walk - a way through all spans of all ranges of a conversion
- * @range: where it is
- * @end: behind the last range
- * @span: where in @range; no block before the start
- * @pos: first page of @span in the file
- * @private: what @range converts to
- */
-struct gmem_walk {
-	const struct gmemfd_convert_range *range, *end;
-	struct gmem_span span;
-	pgoff_t pos;
-	bool private;
-};
-
-static bool gmem_walk_next(struct gmem_inode *gi, struct gmem_walk *walk)
-{
-	pgoff_t last;
-
-	if (walk->span.block) {
-		walk->pos += walk->span.hi - walk->span.lo;
-		last = (walk->range->offset + walk->range->size) >> PAGE_SHIFT;
-		if (walk->pos == last) {
-			walk->range++;
-			walk->span.block = NULL;
-		}
-	}
-	if (walk->range == walk->end)
-		return false;
-	if (!walk->span.block)
-		walk->pos = walk->range->offset >> PAGE_SHIFT;
-	last = (walk->range->offset + walk->range->size) >> PAGE_SHIFT;
-	walk->span = gmem_span(gi, walk->pos, last);
-	walk->private = walk->range->attributes & GMEMFD_ATTRIBUTE_PRIVATE;
-	return true;
-}
-
-#define for_each_converted(walk, gi, ranges, nr)			\
-	for (walk = (struct gmem_walk) { .range = (ranges), .end = (ranges) + (nr) }; \
-	     gmem_walk_next(gi, &walk);)
-
 /* Nothing to do here. */
 static bool gmem_is_so(const struct gmem_walk *walk)
 {
-	const struct gmem_state *state = &walk->span.block->state;
+	const struct gmem_state *state = &walk->block->state;
 
-	return gmem_state_private(state, walk->span.lo) == walk->private &&
-	       gmem_state_run(state, walk->span.lo, walk->span.hi) == walk->span.hi;
-}
-
-/* Ranges can share blocks: each is locked, and unlocked, once. */
-static void gmem_unlock_ranges(struct gmem_inode *gi,
-			       const struct gmemfd_convert_range *ranges,
-			       unsigned int nr, const struct gmem_block *last)
-{
-	struct gmem_block *done = NULL;
-	struct gmem_walk walk;
-
-	for_each_converted(walk, gi, ranges, nr) {
-		if (walk.span.block > last)
-			break;
-		if (walk.span.block != done)
-			up_write(&walk.span.block->lock);
-		done = walk.span.block;
-	}
-	lock_map_release(&gi->lock_map);
-}
-
-static int gmem_lock_ranges(struct gmem_inode *gi,
-			    const struct gmemfd_convert_range *ranges,
-			    unsigned int nr)
-{
-	struct gmem_block *done = NULL;
-	struct gmem_walk walk;
-
-	lock_map_acquire(&gi->lock_map);
-	for_each_converted(walk, gi, ranges, nr) {
-		if (walk.span.block == done)
-			continue;
-		if (down_write_killable(&walk.span.block->lock)) {
-			gmem_unlock_ranges(gi, ranges, nr, done);
-			return -EINTR;
-		}
-		done = walk.span.block;
-	}
-	return 0;
+	return gmem_state_private(state, walk->lo) == walk->private &&
+	       gmem_state_run(state, walk->lo, walk->hi) == walk->hi;
 }
 
 /* The bitmaps, for which memory is better found with no block locked. */
@@ -112,10 +33,10 @@ static int gmem_reserve_maps(struct gmem_inode *gi,
 	struct gmem_walk walk;
 	int err;
 
-	for_each_converted(walk, gi, ranges, nr) {
-		if (walk.span.hi - walk.span.lo == gmem_block_pages(gi))
+	for_each_span(walk, gi, ranges, nr) {
+		if (walk.hi - walk.lo == gmem_block_pages(gi))
 			continue;
-		err = gmem_state_reserve(&walk.span.block->state, gmem_block_pages(gi));
+		err = gmem_state_reserve(&walk.block->state, gmem_block_pages(gi));
 		if (err)
 			return err;
 	}
@@ -129,10 +50,10 @@ static int gmem_prepare(struct gmem_inode *gi,
 	struct gmem_walk walk;
 	int err;
 
-	for_each_converted(walk, gi, ranges, nr) {
-		if (walk.private || !walk.span.block->memory)
+	for_each_span(walk, gi, ranges, nr) {
+		if (walk.private || !walk.block->memory)
 			continue;
-		err = gmem_memory_break(walk.span.block->memory);
+		err = gmem_memory_break(walk.block->memory);
 		if (err)
 			return err;
 	}
@@ -143,12 +64,12 @@ static int gmem_prepare(struct gmem_inode *gi,
  * The first page of the span that is not in a folio before page @done of the
  * file: one folio can be in several ranges.
  */
-static unsigned long gmem_behind(struct gmem_inode *gi, const struct gmem_span *span,
+static unsigned long gmem_behind(struct gmem_inode *gi, const struct gmem_walk *walk,
 				 pgoff_t done)
 {
-	pgoff_t start = gmem_pgoff(gi, span->block, 0);
+	pgoff_t start = gmem_pgoff(gi, walk->block, 0);
 
-	return done > start ? max(span->lo, done - start) : span->lo;
+	return done > start ? max(walk->lo, done - start) : walk->lo;
 }
 
 /* Unfreeze what gmem_freeze() froze, up to page @frozen of the file. */
@@ -160,20 +81,19 @@ static void gmem_unfreeze(struct gmem_inode *gi,
 	struct folio *folio;
 	pgoff_t done = 0;
 
-	for_each_converted(walk, gi, ranges, nr) {
-		struct gmem_span *span = &walk.span;
-		unsigned long i = gmem_behind(gi, span, done), next;
+	for_each_span(walk, gi, ranges, nr) {
+		unsigned long i = gmem_behind(gi, &walk, done), next;
 
 		if (walk.pos >= frozen)
 			break;
-		if (!walk.private || !span->block->memory)
+		if (!walk.private || !walk.block->memory)
 			continue;
-		for (; (folio = gmem_next_shared_folio(span->block, &i, &next, span->hi));
+		for (; (folio = gmem_next_shared_folio(walk.block, &i, &next, walk.hi));
 		     i = next) {
-			if (gmem_pgoff(gi, span->block, i) >= frozen)
+			if (gmem_pgoff(gi, walk.block, i) >= frozen)
 				return;
 			folio_ref_unfreeze(folio, 1);
-			done = gmem_pgoff(gi, span->block, next);
+			done = gmem_pgoff(gi, walk.block, next);
 		}
 	}
 }
@@ -187,22 +107,21 @@ static int gmem_freeze(struct gmem_inode *gi,
 	struct folio *folio;
 	pgoff_t done = 0;
 
-	for_each_converted(walk, gi, ranges, nr) {
-		struct gmem_span *span = &walk.span;
-		unsigned long i = gmem_behind(gi, span, done), next;
+	for_each_span(walk, gi, ranges, nr) {
+		unsigned long i = gmem_behind(gi, &walk, done), next;
 
-		if (!walk.private || !span->block->memory || gmem_is_so(&walk))
+		if (!walk.private || !walk.block->memory || gmem_is_so(&walk))
 			continue;
-		gmem_unmap(gi, span->block, span->lo, span->hi);
-		for (; (folio = gmem_next_shared_folio(span->block, &i, &next, span->hi));
+		gmem_unmap(gi, walk.block, walk.lo, walk.hi);
+		for (; (folio = gmem_next_shared_folio(walk.block, &i, &next, walk.hi));
 		     i = next) {
-			if (!gmem_folio_freeze(gi, span->block, folio,
+			if (!gmem_folio_freeze(gi, walk.block, folio,
 					       GMEM_CONVERT_TRIES)) {
-				*busy = gmem_pgoff(gi, span->block, i);
+				*busy = gmem_pgoff(gi, walk.block, i);
 				gmem_unfreeze(gi, ranges, nr, *busy);
 				return -EAGAIN;
 			}
-			done = gmem_pgoff(gi, span->block, next);
+			done = gmem_pgoff(gi, walk.block, next);
 		}
 	}
 	return 0;
@@ -216,14 +135,14 @@ static void gmem_flush_ranges(struct gmem_inode *gi,
 	unsigned long lo = ULONG_MAX, hi = 0;
 	struct gmem_walk walk;
 
-	for_each_converted(walk, gi, ranges, nr) {
+	for_each_span(walk, gi, ranges, nr) {
 		unsigned long pfn;
 
-		if (!walk.private || !walk.span.block->memory || gmem_is_so(&walk))
+		if (!walk.private || !walk.block->memory || gmem_is_so(&walk))
 			continue;
-		pfn = page_to_pfn(walk.span.block->memory->loan.page);
-		lo = min(lo, pfn + walk.span.lo);
-		hi = max(hi, pfn + walk.span.hi);
+		pfn = page_to_pfn(walk.block->memory->loan.page);
+		lo = min(lo, pfn + walk.lo);
+		hi = max(hi, pfn + walk.hi);
 	}
 	if (lo < hi)
 		gmem_direct_map_flush(pfn_to_page(lo), hi - lo);
@@ -235,20 +154,18 @@ static void gmem_undo_direct_map(struct gmem_inode *gi,
 {
 	struct gmem_walk walk;
 
-	for_each_converted(walk, gi, ranges, nr) {
-		struct gmem_span *span = &walk.span;
-
+	for_each_span(walk, gi, ranges, nr) {
 		if (walk.pos == failed)
 			break;
-		if (!span->block->memory)
+		if (!walk.block->memory)
 			continue;
-		WARN_ON_ONCE(gmem_direct_map_runs(span->block, true, !walk.private,
-						  span->lo, span->hi, walk.private ?
+		WARN_ON_ONCE(gmem_direct_map_runs(walk.block, true, !walk.private,
+						  walk.lo, walk.hi, walk.private ?
 						  gmem_direct_map_restore :
 						  gmem_direct_map_remove));
 		if (!walk.private)
-			gmem_direct_map_flush(span->block->memory->loan.page +
-					      span->lo, span->hi - span->lo);
+			gmem_direct_map_flush(walk.block->memory->loan.page +
+					      walk.lo, walk.hi - walk.lo);
 	}
 }
 
@@ -259,15 +176,13 @@ static void gmem_keep_in_direct_map(struct gmem_inode *gi,
 {
 	struct gmem_walk walk;
 
-	for_each_converted(walk, gi, ranges, nr) {
-		struct gmem_span *span = &walk.span;
-
+	for_each_span(walk, gi, ranges, nr) {
 		/* Parts of a region are merged by nobody but this file. */
-		if (walk.private || !span->block->memory ||
-		    span->hi - span->lo < GMEM_REGION_PAGES)
+		if (walk.private || !walk.block->memory ||
+		    walk.hi - walk.lo < GMEM_REGION_PAGES)
 			continue;
-		WARN_ON_ONCE(gmem_direct_map_runs(span->block, true, true, span->lo,
-						  span->hi, gmem_direct_map_restore));
+		WARN_ON_ONCE(gmem_direct_map_runs(walk.block, true, true, walk.lo,
+						  walk.hi, gmem_direct_map_restore));
 	}
 }
 
@@ -288,12 +203,12 @@ static int gmem_change_direct_map(struct gmem_inode *gi,
 
 	if (!gmem_off_direct_map(gi))
 		return 0;
-	for_each_converted(walk, gi, ranges, nr) {
-		if (!walk.span.block->memory)
+	for_each_span(walk, gi, ranges, nr) {
+		if (!walk.block->memory)
 			continue;
 		err = gmem_should_fail() ? -ENOMEM :
-		      gmem_direct_map_runs(walk.span.block, true, !walk.private,
-					   walk.span.lo, walk.span.hi,
+		      gmem_direct_map_runs(walk.block, true, !walk.private,
+					   walk.lo, walk.hi,
 					   walk.private ? gmem_direct_map_remove :
 					   expose ? gmem_direct_map_expose :
 						    gmem_direct_map_restore);
@@ -312,11 +227,11 @@ static int gmem_change_direct_map(struct gmem_inode *gi,
  * Merge the direct map where it has tables and whole regions are shared now, and to
  * 1 GiB when all of the block is.
  */
-static void gmem_heal_span(const struct gmem_span *span)
+static void gmem_heal_span(const struct gmem_walk *walk)
 {
-	unsigned long last = DIV_ROUND_UP(span->hi, GMEM_REGION_PAGES);
-	unsigned long first = span->lo >> GMEM_REGION_ORDER, i, end;
-	struct gmem_block *block = span->block;
+	unsigned long last = DIV_ROUND_UP(walk->hi, GMEM_REGION_PAGES);
+	unsigned long first = walk->lo >> GMEM_REGION_ORDER, i, end;
+	struct gmem_block *block = walk->block;
 	struct gmem_memory *memory = block->memory;
 	bool look = block->state.kind == GMEM_ALL_SHARED;
 
@@ -339,18 +254,18 @@ static void gmem_finish(struct gmem_inode *gi,
 {
 	struct gmem_walk walk;
 
-	for_each_converted(walk, gi, ranges, nr)
-		gmem_state_set(&walk.span.block->state, gmem_block_pages(gi),
-			       walk.span.lo, walk.span.hi, walk.private);
-	for_each_converted(walk, gi, ranges, nr) {
-		struct gmem_memory *memory = walk.span.block->memory;
+	for_each_span(walk, gi, ranges, nr)
+		gmem_state_set(&walk.block->state, gmem_block_pages(gi),
+			       walk.lo, walk.hi, walk.private);
+	for_each_span(walk, gi, ranges, nr) {
+		struct gmem_memory *memory = walk.block->memory;
 
 		if (!memory)
 			continue;
 		if (memory->broken)
-			gmem_shape(gi, walk.span.block, walk.span.lo, walk.span.hi);
+			gmem_shape(gi, walk.block, walk.lo, walk.hi);
 		if (!walk.private && gmem_off_direct_map(gi))
-			gmem_heal_span(&walk.span);
+			gmem_heal_span(&walk);
 	}
 }
 
@@ -378,26 +293,27 @@ static int gmem_try_convert(struct gmem_inode *gi,
 	}
 	gmem_finish(gi, ranges, nr);
 out:
-	gmem_unlock_ranges(gi, ranges, nr, gi->blocks + gi->nr_blocks);
+	gmem_unlock_ranges(gi, ranges, nr);
 	return err;
 }
 
 /* Does anybody but the file, and page tables, hold the folio of a page? */
 static bool gmem_referenced(struct gmem_inode *gi, pgoff_t index)
 {
-	struct gmem_span span = gmem_span(gi, index, index + 1);
+	struct gmem_block *block = gmem_block_at(gi, index);
+	unsigned long i = gmem_page_in_block(gi, index);
 	struct gmem_memory *memory;
 	bool referenced = false;
 
-	if (gmem_lock_block_shared(gi, span.block))
+	if (gmem_lock_block_shared(gi, block))
 		return true;	/* and about to be interrupted */
-	memory = span.block->memory;
-	if (memory && !gmem_state_private(&span.block->state, span.lo)) {
-		struct folio *folio = page_folio(memory->loan.page + span.lo);
+	memory = block->memory;
+	if (memory && !gmem_state_private(&block->state, i)) {
+		struct folio *folio = page_folio(memory->loan.page + i);
 
 		referenced = folio_ref_count(folio) > 1 + folio_mapcount(folio);
 	}
-	gmem_unlock_block_shared(gi, span.block);
+	gmem_unlock_block_shared(gi, block);
 	return referenced;
 }
 

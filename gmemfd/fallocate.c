@@ -12,24 +12,24 @@
  * Zeroed step by step, with the block let go of in between; and only then made ready,
  * all at once, so that large entries of the direct map are changed as such.
  */
-static int gmem_zero_ahead(struct gmem_inode *gi, const struct gmem_span *span,
-			   pgoff_t pos, pgoff_t end)
+static int gmem_zero_ahead(struct gmem_inode *gi, const struct gmem_walk *walk)
 {
-	unsigned long lo = span->lo;
-	bool more = span->hi - span->lo > GMEM_REGION_PAGES;
+	bool more = walk->hi - walk->lo > GMEM_REGION_PAGES;
+	struct gmem_block *block = walk->block;
+	unsigned long lo = walk->lo;
 	int err;
 
 	while (more) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		err = gmem_lock_blocks(gi, pos, end);
+		err = gmem_lock_block_killable(gi, block);
 		if (err)
 			return err;
-		if (!span->block->memory)
-			err = gmem_memory_take(gi, span->block);
+		if (!block->memory)
+			err = gmem_memory_take(gi, block);
 		if (!err)
-			more = gmem_memory_zero_next(span->block, &lo, span->hi);
-		gmem_unlock_blocks(gi, pos, end);
+			more = gmem_memory_zero_next(block, &lo, walk->hi);
+		gmem_unlock_block(gi, block);
 		if (err)
 			return err;
 		cond_resched();
@@ -37,23 +37,23 @@ static int gmem_zero_ahead(struct gmem_inode *gi, const struct gmem_span *span,
 	return 0;
 }
 
-static int gmem_allocate(struct gmem_inode *gi, const struct gmem_span *span, pgoff_t pos)
+static int gmem_allocate(struct gmem_inode *gi, const struct gmem_walk *walk)
 {
-	pgoff_t end = pos + (span->hi - span->lo);
 	int err;
 
-	err = gmem_zero_ahead(gi, span, pos, end);
+	err = gmem_zero_ahead(gi, walk);
 	if (!err)
-		err = gmem_lock_blocks(gi, pos, end);
+		err = gmem_lock_block_killable(gi, walk->block);
 	if (err)
 		return err;
-	err = gmem_touch(gi, span->block, span->lo, span->hi);
-	gmem_unlock_blocks(gi, pos, end);
+	err = gmem_touch(gi, walk->block, walk->lo, walk->hi);
+	gmem_unlock_block(gi, walk->block);
 	return err;
 }
 
-/* Lock a range of a block, and take it from the guest. */
-static int gmem_punch_begin(struct gmem_inode *gi, pgoff_t pos, pgoff_t end,
+/* Lock a block, and take a range of it from the guest. */
+static int gmem_punch_begin(struct gmem_inode *gi, struct gmem_block *block,
+			    unsigned long lo, unsigned long hi,
 			    struct gmem_invalidation *inv)
 {
 	int err;
@@ -61,18 +61,19 @@ static int gmem_punch_begin(struct gmem_inode *gi, pgoff_t pos, pgoff_t end,
 	for (;;) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		err = gmem_lock_blocks(gi, pos, end);
-		if (err || !gmem_kvm_invalidate_begin(gi, pos, end, inv))
+		err = gmem_lock_block_killable(gi, block);
+		if (err || !gmem_kvm_invalidate_begin(gi, gmem_pgoff(gi, block, lo),
+						      gmem_pgoff(gi, block, hi), inv))
 			return err;
-		gmem_unlock_blocks(gi, pos, end);
+		gmem_unlock_block(gi, block);
 		gmem_kvm_wait_gone(gi, inv);
 	}
 }
 
-static void gmem_punch_end(struct gmem_inode *gi, pgoff_t pos, pgoff_t end,
+static void gmem_punch_end(struct gmem_inode *gi, struct gmem_block *block,
 			   struct gmem_invalidation *inv)
 {
-	gmem_unlock_blocks(gi, pos, end);
+	gmem_unlock_block(gi, block);
 	/* May be the end of the VM, hence with nothing locked. */
 	gmem_kvm_invalidate_end(inv);
 	cond_resched();
@@ -81,47 +82,42 @@ static void gmem_punch_end(struct gmem_inode *gi, pgoff_t pos, pgoff_t end,
 /* Private contents of a block that goes, as far as that can be done step by step. */
 static int gmem_forget_ahead(struct gmem_inode *gi, struct gmem_block *block)
 {
-	unsigned long lo = 0, start, nr = gmem_block_pages(gi);
+	unsigned long lo = 0, nr = gmem_block_pages(gi);
 	struct gmem_invalidation inv;
 	bool more = nr > GMEM_REGION_PAGES;
-	pgoff_t pos = gmem_pgoff(gi, block, 0);
 	int err;
 
 	while (more) {
-		start = pos + lo;
-		err = gmem_punch_begin(gi, start, pos + nr, &inv);
+		err = gmem_punch_begin(gi, block, lo, nr, &inv);
 		if (err)
 			return err;
 		more = block->memory && gmem_memory_forget_next(gi, block, &lo, nr);
-		gmem_punch_end(gi, start, pos + nr, &inv);
+		gmem_punch_end(gi, block, &inv);
 	}
 	return 0;
 }
 
-static int gmem_punch(struct gmem_inode *gi, const struct gmem_span *span, pgoff_t pos)
+static int gmem_punch(struct gmem_inode *gi, const struct gmem_walk *walk)
 {
-	bool whole = span->hi - span->lo == gmem_block_pages(gi);
-	struct gmem_block *block = span->block;
+	bool whole = walk->hi - walk->lo == gmem_block_pages(gi);
+	struct gmem_block *block = walk->block;
 	struct gmem_invalidation inv;
 	unsigned long lo, hi;
 	int err = 0;
 
 	if (whole)
 		err = gmem_forget_ahead(gi, block);
-	for (lo = span->lo; !err && lo < span->hi; lo = hi) {
-		pgoff_t start = pos + (lo - span->lo), end;
-
-		hi = whole ? span->hi :
-		     min(span->hi, round_down(lo, GMEM_REGION_PAGES) + GMEM_REGION_PAGES);
-		end = start + (hi - lo);
-		err = gmem_punch_begin(gi, start, end, &inv);
+	for (lo = walk->lo; !err && lo < walk->hi; lo = hi) {
+		hi = whole ? walk->hi :
+		     min(walk->hi, round_down(lo, GMEM_REGION_PAGES) + GMEM_REGION_PAGES);
+		err = gmem_punch_begin(gi, block, lo, hi, &inv);
 		if (err)
 			break;
 		if (!whole)
 			err = gmem_punch_pages(gi, block, lo, hi);
 		else if (block->memory)
 			gmem_punch_block(gi, block);
-		gmem_punch_end(gi, start, end, &inv);
+		gmem_punch_end(gi, block, &inv);
 	}
 	return err;
 }
@@ -137,12 +133,12 @@ static int gmem_punch(struct gmem_inode *gi, const struct gmem_span *span, pgoff
  */
 long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 {
-	int (*op)(struct gmem_inode *gi, const struct gmem_span *span, pgoff_t pos);
+	int (*op)(struct gmem_inode *gi, const struct gmem_walk *walk);
 	struct inode *inode = file_inode(file);
 	struct gmem_inode *gi = inode->i_private;
 	loff_t size = i_size_read(inode);
-	struct gmem_span span;
-	pgoff_t first, last;
+	struct gmemfd_convert_range range;
+	struct gmem_walk walk;
 	int err;
 
 	switch (mode) {
@@ -159,13 +155,15 @@ long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 	if (!gmem_range_ok(offset, len, op == gmem_punch ? LLONG_MAX : size))
 		return -EINVAL;
 
-	first = min(offset, size) >> PAGE_SHIFT;
-	last = min(offset + len, size) >> PAGE_SHIFT;
-	for_each_span(span, gi, pos, first, last) {
+	range = (struct gmemfd_convert_range) { .offset = min(offset, size) };
+	range.size = min(offset + len, size) - range.offset;
+	if (!range.size)
+		return 0;
+	for_each_span(walk, gi, &range, 1) {
 		/* For no other signal: io_uring calls this, too, and cannot restart it. */
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		err = op(gi, &span, pos);
+		err = op(gi, &walk);
 		if (err)
 			return err;
 		cond_resched();

@@ -173,7 +173,19 @@ static inline unsigned long gmem_block_regions(const struct gmem_inode *gi)
 	return 1UL << (gi->block_order - GMEM_REGION_ORDER);
 }
 
-/* File offset, in pages, of page @i of @block. */
+/* The block that has page @index of the file. */
+static inline struct gmem_block *gmem_block_at(struct gmem_inode *gi, pgoff_t index)
+{
+	return &gi->blocks[index >> gi->block_order];
+}
+
+/* Page @index of the file, counted in its block. */
+static inline unsigned long gmem_page_in_block(const struct gmem_inode *gi, pgoff_t index)
+{
+	return index & (gmem_block_pages(gi) - 1);
+}
+
+/* Page @i of @block, counted in the file. */
 static inline pgoff_t gmem_pgoff(const struct gmem_inode *gi,
 				 const struct gmem_block *block, unsigned long i)
 {
@@ -181,34 +193,72 @@ static inline pgoff_t gmem_pgoff(const struct gmem_inode *gi,
 }
 
 /**
- * struct gmem_span - the part of a range that lies in one block
- * @block: the block
- * @lo: first page, counted in the block
+ * struct gmem_walk - a way through ranges of a file, block by block
+ * @range: the range it is in
+ * @end: behind the last range
+ * @block: the block it is in
+ * @lo: first page of @range in @block, counted in the block
  * @hi: first page behind
+ * @pos: page @lo of the block, counted in the file
+ * @last: first page behind @range, counted in the file
+ * @private: what @range converts to
+ *
+ * The part of one range that is in one block is a span.
  */
-struct gmem_span {
+struct gmem_walk {
+	const struct gmemfd_convert_range *range, *end;
 	struct gmem_block *block;
 	unsigned long lo, hi;
+	pgoff_t pos, last;
+	bool private;
 };
 
-static inline struct gmem_span gmem_span(struct gmem_inode *gi, pgoff_t first,
-					 pgoff_t last)
+/* To the first span of @walk->range, if there is such a range. */
+static inline bool gmem_walk_range(struct gmem_walk *walk)
 {
-	unsigned long nr = gmem_block_pages(gi);
-	unsigned long lo = first & (nr - 1);
-
-	return (struct gmem_span) {
-		.block = &gi->blocks[first >> gi->block_order],
-		.lo = lo,
-		.hi = min(nr, lo + (last - first)),
-	};
+	if (walk->range == walk->end)
+		return false;
+	walk->pos = walk->range->offset >> PAGE_SHIFT;
+	walk->last = (walk->range->offset + walk->range->size) >> PAGE_SHIFT;
+	walk->private = walk->range->attributes & GMEMFD_ATTRIBUTE_PRIVATE;
+	return true;
 }
 
-/* Go through the pages [first, last) block by block. */
-#define for_each_span(span, gi, pos, first, last)			\
-	for (pgoff_t pos = (first);					\
-	     pos < (last) && (span = gmem_span(gi, pos, last), true);	\
-	     pos += span.hi - span.lo)
+static inline void gmem_walk_span(struct gmem_inode *gi, struct gmem_walk *walk)
+{
+	walk->block = gmem_block_at(gi, walk->pos);
+	walk->lo = gmem_page_in_block(gi, walk->pos);
+	walk->hi = min(gmem_block_pages(gi), walk->lo + (walk->last - walk->pos));
+}
+
+static inline bool gmem_walk_start(struct gmem_inode *gi, struct gmem_walk *walk,
+				   const struct gmemfd_convert_range *ranges,
+				   unsigned int nr)
+{
+	walk->range = ranges;
+	walk->end = ranges + nr;
+	if (!gmem_walk_range(walk))
+		return false;
+	gmem_walk_span(gi, walk);
+	return true;
+}
+
+static inline bool gmem_walk_next(struct gmem_inode *gi, struct gmem_walk *walk)
+{
+	walk->pos += walk->hi - walk->lo;
+	if (walk->pos == walk->last) {
+		walk->range++;
+		if (!gmem_walk_range(walk))
+			return false;
+	}
+	gmem_walk_span(gi, walk);
+	return true;
+}
+
+/* Go through all spans of @nr ranges, of which none is empty. */
+#define for_each_span(walk, gi, ranges, nr)				\
+	for (bool __more = gmem_walk_start(gi, &(walk), ranges, nr); __more;	\
+	     __more = gmem_walk_next(gi, &(walk)))
 
 /* Tests let calls of the shim fail, each that may. */
 #ifdef CONFIG_FAULT_INJECTION
@@ -246,9 +296,12 @@ struct gmem_invalidation {
 
 /* block.c */
 void gmem_put(struct gmem_inode *gi);
-int gmem_lock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
-void gmem_unlock_blocks(struct gmem_inode *gi, pgoff_t first, pgoff_t last);
+int gmem_lock_ranges(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+		     unsigned int nr);
+void gmem_unlock_ranges(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+			unsigned int nr);
 void gmem_lock_block(struct gmem_inode *gi, struct gmem_block *block);
+int gmem_lock_block_killable(struct gmem_inode *gi, struct gmem_block *block);
 void gmem_unlock_block(struct gmem_inode *gi, struct gmem_block *block);
 int gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
 void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *block);

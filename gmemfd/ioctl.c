@@ -176,21 +176,22 @@ static int gmem_next_range(struct gmem_inode *gi, pgoff_t *posp, pgoff_t last,
 	int err;
 
 	while (pos < last) {
-		struct gmem_span span = gmem_span(gi, pos, last);
-		unsigned long end;
+		struct gmem_block *block = gmem_block_at(gi, pos);
+		unsigned long i = gmem_page_in_block(gi, pos), hi, end;
 
-		err = gmem_lock_block_shared(gi, span.block);
+		hi = min(gmem_block_pages(gi), i + (last - pos));
+		err = gmem_lock_block_shared(gi, block);
 		if (err)
 			return err;
-		end = gmem_describe(gi, span.block, span.lo, span.hi, &more);
-		gmem_unlock_block_shared(gi, span.block);
+		end = gmem_describe(gi, block, i, hi, &more);
+		gmem_unlock_block_shared(gi, block);
 
 		if (pos == start)
 			*range = more;
 		else if (range->flags != more.flags ||
 			 range->folio_order != more.folio_order)
 			break;
-		pos += end - span.lo;
+		pos += end - i;
 	}
 	range->offset = (u64)start << PAGE_SHIFT;
 	range->size = (u64)(pos - start) << PAGE_SHIFT;

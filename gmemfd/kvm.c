@@ -252,8 +252,8 @@ static int gmem_guest_touch(struct gmem_inode *gi, struct gmem_block *block,
 int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order)
 {
 	struct gmem_inode *gi = file_inode(file)->i_private;
-	struct gmem_block *block = &gi->blocks[index >> gi->block_order];
-	unsigned long i = index & (gmem_block_pages(gi) - 1);
+	struct gmem_block *block = gmem_block_at(gi, index);
+	unsigned long i = gmem_page_in_block(gi, index);
 	int ret, err;
 
 	err = gmem_lock_block_shared(gi, block);
@@ -261,11 +261,11 @@ int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order)
 		return err;
 	while ((ret = gmem_guest_order(gi, block, i)) == -EAGAIN) {
 		gmem_unlock_block_shared(gi, block);
-		err = gmem_lock_blocks(gi, index, index + 1);
+		err = gmem_lock_block_killable(gi, block);
 		if (err)
 			return err;
 		err = gmem_guest_touch(gi, block, i);
-		gmem_unlock_blocks(gi, index, index + 1);
+		gmem_unlock_block(gi, block);
 		if (!err)
 			err = gmem_lock_block_shared(gi, block);
 		if (err)

@@ -32,8 +32,8 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 
 	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
 		return VM_FAULT_SIGBUS;
-	block = &gi->blocks[vmf->pgoff >> gi->block_order];
-	i = vmf->pgoff & (gmem_block_pages(gi) - 1);
+	block = gmem_block_at(gi, vmf->pgoff);
+	i = gmem_page_in_block(gi, vmf->pgoff);
 
 	/* Who is killed may be told anything. */
 	if (gmem_lock_block_shared(gi, block))
@@ -47,7 +47,7 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 		if (gmem_touched(block, lo, hi) && !gmem_wants_split(gi, block, i))
 			break;
 		gmem_unlock_block_shared(gi, block);
-		err = gmem_lock_blocks(gi, vmf->pgoff, vmf->pgoff + 1);
+		err = gmem_lock_block_killable(gi, block);
 		if (err)
 			return VM_FAULT_SIGBUS;
 		if (!gmem_state_private(&block->state, i)) {
@@ -56,7 +56,7 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 			      gmem_split_poisoned(gi, block, i);
 		}
 		/* Not downgrade_write(): lockdep would not know the lock. */
-		gmem_unlock_blocks(gi, vmf->pgoff, vmf->pgoff + 1);
+		gmem_unlock_block(gi, block);
 		if (err)
 			return vmf_error(err);
 		if (gmem_lock_block_shared(gi, block))

@@ -14,13 +14,13 @@
 static int gmem_poison_in_file(struct gmem_inode *gi, struct gmem_memory *memory,
 			       pgoff_t index, struct page *page, int flags)
 {
-	struct gmem_span span = gmem_span(gi, index, index + 1);
-	struct gmem_block *block = span.block;
+	struct gmem_block *block = gmem_block_at(gi, index);
+	unsigned long i = gmem_page_in_block(gi, index);
 	struct gmem_invalidation inv = {};
 	int ret = -EAGAIN, err = 0;
 
 	gmem_lock_block(gi, block);
-	if (block->memory != memory || memory->loan.page + span.lo != page)
+	if (block->memory != memory || memory->loan.page + i != page)
 		goto out;
 	/* If it cannot be broken, hugetlb poisons it as a whole. */
 	ret = gmem_memory_break(memory) ? -ENOENT : 0;
@@ -35,10 +35,10 @@ static int gmem_poison_in_file(struct gmem_inode *gi, struct gmem_memory *memory
 	if (flags & MF_COUNT_INCREASED)
 		put_page(page);
 	ret = gmem_page_poison(page, flags);
-	if (!gmem_state_private(&block->state, span.lo)) {
-		gmem_unmap_settled(gi, block, span.lo, span.hi);
-		gmem_split_poisoned(gi, block, span.lo);
-	} else if (gmem_off_direct_map(gi) && gmem_touched(block, span.lo, span.hi)) {
+	if (!gmem_state_private(&block->state, i)) {
+		gmem_unmap_settled(gi, block, i, i + 1);
+		gmem_split_poisoned(gi, block, i);
+	} else if (gmem_off_direct_map(gi) && gmem_touched(block, i, i + 1)) {
 		/* An entry of its own, so that the others come back without memory. */
 		gmem_direct_map_remove(page, 1);
 	}
