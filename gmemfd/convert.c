@@ -159,13 +159,15 @@ static void gmem_undo_direct_map(struct gmem_inode *gi,
 			break;
 		if (!walk.block->memory)
 			continue;
-		WARN_ON_ONCE(gmem_direct_map_runs(walk.block, true, !walk.private,
-						  walk.lo, walk.hi, walk.private ?
-						  gmem_direct_map_restore :
-						  gmem_direct_map_remove));
-		if (!walk.private)
+		if (walk.private) {
+			WARN_ON_ONCE(gmem_direct_map_restore_shared(walk.block, walk.lo,
+								    walk.hi));
+		} else {
+			WARN_ON_ONCE(gmem_direct_map_remove_private(walk.block, walk.lo,
+								    walk.hi));
 			gmem_direct_map_flush(walk.block->memory->loan.page +
 					      walk.lo, walk.hi - walk.lo);
+		}
 	}
 }
 
@@ -181,8 +183,8 @@ static void gmem_keep_in_direct_map(struct gmem_inode *gi,
 		if (walk.private || !walk.block->memory ||
 		    walk.hi - walk.lo < GMEM_REGION_PAGES)
 			continue;
-		WARN_ON_ONCE(gmem_direct_map_runs(walk.block, true, true, walk.lo,
-						  walk.hi, gmem_direct_map_restore));
+		WARN_ON_ONCE(gmem_direct_map_restore_private(walk.block, walk.lo,
+							     walk.hi));
 	}
 }
 
@@ -206,12 +208,14 @@ static int gmem_change_direct_map(struct gmem_inode *gi,
 	for_each_span(walk, gi, ranges, nr) {
 		if (!walk.block->memory)
 			continue;
-		err = gmem_should_fail() ? -ENOMEM :
-		      gmem_direct_map_runs(walk.block, true, !walk.private,
-					   walk.lo, walk.hi,
-					   walk.private ? gmem_direct_map_remove :
-					   expose ? gmem_direct_map_expose :
-						    gmem_direct_map_restore);
+		if (gmem_should_fail())
+			err = -ENOMEM;
+		else if (walk.private)
+			err = gmem_direct_map_remove_shared(walk.block, walk.lo, walk.hi);
+		else if (expose)
+			err = gmem_direct_map_expose_private(walk.block, walk.lo, walk.hi);
+		else
+			err = gmem_direct_map_restore_private(walk.block, walk.lo, walk.hi);
 		if (err) {
 			gmem_undo_direct_map(gi, ranges, nr, walk.pos);
 			return err;
@@ -221,31 +225,6 @@ static int gmem_change_direct_map(struct gmem_inode *gi,
 		gmem_keep_in_direct_map(gi, ranges, nr);
 	gmem_flush_ranges(gi, ranges, nr);
 	return 0;
-}
-
-/*
- * Merge the direct map where it has tables and whole regions are shared now, and to
- * 1 GiB when all of the block is.
- */
-static void gmem_heal_span(const struct gmem_walk *walk)
-{
-	unsigned long last = DIV_ROUND_UP(walk->hi, GMEM_REGION_PAGES);
-	unsigned long first = walk->lo >> GMEM_REGION_ORDER, i, end;
-	struct gmem_block *block = walk->block;
-	struct gmem_memory *memory = block->memory;
-	bool look = block->state.kind == GMEM_ALL_SHARED;
-
-	for (i = first; (i = find_next_bit(memory->tables, last, i)) < last; i = end + 1) {
-		for (end = i; end < last && test_bit(end, memory->tables) &&
-		     gmem_state_folio_order(&block->state, end << GMEM_REGION_ORDER);)
-			end++;
-		if (end == i)
-			continue;
-		gmem_direct_map_heal(memory, i, end);
-		look = false;
-	}
-	if (look)
-		gmem_direct_map_heal(memory, first, first);
 }
 
 /* Publish the new states, and have the folios follow.  Cannot fail. */
@@ -265,7 +244,7 @@ static void gmem_finish(struct gmem_inode *gi,
 		if (memory->broken)
 			gmem_shape(gi, walk.block, walk.lo, walk.hi);
 		if (!walk.private && gmem_off_direct_map(gi))
-			gmem_heal_span(&walk);
+			gmem_direct_map_merge_shared(walk.block, walk.lo, walk.hi);
 	}
 }
 

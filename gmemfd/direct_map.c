@@ -1,27 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The direct map of a block: runs of its pages leave it and come back.
+ * The direct map of a block's pages.  Private pages are out of it, shared pages are in
+ * it, and so is all of a region that is not ready.
+ *
+ * The lock: who changes entries of a block's pages, or gmem_memory.tables, holds the
+ * block's lock exclusively, or is the only one who still knows the block.  Nobody needs
+ * the locks of two blocks for that, though one entry can cover both.  Splitting an entry
+ * and merging entries does not change which pages are in the direct map, the shim has
+ * locks of its own against others who do the same, and it merges no entry that is not
+ * present or is exposed.
+ *
+ * Exposed pages are in the direct map for a while: as nothing is merged with them,
+ * neither removing them again nor restoring them for good can fail.
  */
 #include <linux/mm.h>
 
 #include "gmemfd.h"
 
 /**
- * gmem_next_run - find pages in one state
+ * gmem_next_run - find pages of one kind
  * @block: with memory
- * @ready: look in regions that are ready, or in those that are not
- * @private: look for private pages, or for shared ones
+ * @kind: which pages
  * @lo: in: where to start; out: first page of the run
  * @end: out: first page behind the run
  * @hi: where to stop
  *
  * Return: false if there is none.
  */
-bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
+bool gmem_next_run(const struct gmem_block *block, enum gmem_run_kind kind,
 		   unsigned long *lo, unsigned long *end, unsigned long hi)
 {
 	const unsigned long *map = block->memory->ready;
 	unsigned long last = DIV_ROUND_UP(hi, GMEM_REGION_PAGES);
+	bool ready = kind != GMEM_RUN_UNREADY_PRIVATE;
+	bool private = kind != GMEM_RUN_SHARED;
 
 	while (*lo < hi) {
 		unsigned long region = *lo >> GMEM_REGION_ORDER, next;
@@ -42,24 +54,10 @@ bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
 	return false;
 }
 
-/**
- * gmem_direct_map_runs - take pages out of the direct map or put them back
- * @block: with memory
- * @ready: as in gmem_next_run()
- * @private: as in gmem_next_run()
- * @lo: first page of the range to look in
- * @hi: first page behind it
- * @change: gmem_direct_map_remove(), _expose() or _restore()
- *
- * All or nothing; but what is restored may be merged with its neighbours at once,
- * and then not be taken out again without memory.  Where something may still fail
- * pages are exposed first.  Does not flush.
- *
- * Return: 0 or -ENOMEM.
- */
-int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
-			 bool private, unsigned long lo, unsigned long hi,
-			 gmem_direct_map_fn *change)
+/* All or nothing. */
+static int gmem_direct_map_change(const struct gmem_block *block, enum gmem_run_kind kind,
+				  unsigned long lo, unsigned long hi,
+				  int (*change)(struct page *page, unsigned long nr))
 {
 	bool remove = change == gmem_direct_map_remove;
 	struct gmem_memory *memory = block->memory;
@@ -67,7 +65,7 @@ int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
 	unsigned long i, end, failed;
 	int err = 0;
 
-	for (i = lo; gmem_next_run(block, ready, private, &i, &end, hi); i = end) {
+	for (i = lo; gmem_next_run(block, kind, &i, &end, hi); i = end) {
 		if (i % GMEM_REGION_PAGES)
 			__set_bit(i >> GMEM_REGION_ORDER, memory->tables);
 		if (end % GMEM_REGION_PAGES)
@@ -80,7 +78,7 @@ int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
 		return 0;
 
 	failed = i;
-	for (i = lo; gmem_next_run(block, ready, private, &i, &end, failed); i = end)
+	for (i = lo; gmem_next_run(block, kind, &i, &end, failed); i = end)
 		WARN_ON_ONCE(remove ? gmem_direct_map_restore(page + i, end - i) :
 				      gmem_direct_map_remove(page + i, end - i));
 	if (!remove && failed > lo)
@@ -89,16 +87,117 @@ int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
 }
 
 /**
- * gmem_direct_map_heal - merge the direct map where pages have come back
- * @memory: of which no page of what is to be merged is private any more
+ * gmem_direct_map_remove_shared - take shared pages out of the direct map
+ * @block: with memory
+ * @lo: first page of the range to look in
+ * @hi: first page behind it
+ *
+ * Does not flush.  Regions that are not ready stay as they are.
+ *
+ * Return: 0, or -ENOMEM with nothing changed.
+ */
+int gmem_direct_map_remove_shared(const struct gmem_block *block, unsigned long lo,
+				  unsigned long hi)
+{
+	return gmem_direct_map_change(block, GMEM_RUN_SHARED, lo, hi, gmem_direct_map_remove);
+}
+
+/**
+ * gmem_direct_map_remove_private - take private pages out of the direct map
+ * @block: with memory
+ * @lo: first page of the range to look in
+ * @hi: first page behind it
+ *
+ * Does not flush.  Regions that are not ready stay as they are.  Cannot fail for pages
+ * that were exposed.
+ *
+ * Return: 0, or -ENOMEM with nothing changed.
+ */
+int gmem_direct_map_remove_private(const struct gmem_block *block, unsigned long lo,
+				   unsigned long hi)
+{
+	return gmem_direct_map_change(block, GMEM_RUN_PRIVATE, lo, hi,
+				      gmem_direct_map_remove);
+}
+
+/**
+ * gmem_direct_map_remove_unready - take private pages of regions that become ready out
+ * @block: with memory
+ * @lo: first page of the range to look in
+ * @hi: first page behind it
+ *
+ * Does not flush.  Regions that are ready stay as they are.
+ *
+ * Return: 0, or -ENOMEM with nothing changed.
+ */
+int gmem_direct_map_remove_unready(const struct gmem_block *block, unsigned long lo,
+				   unsigned long hi)
+{
+	return gmem_direct_map_change(block, GMEM_RUN_UNREADY_PRIVATE, lo, hi,
+				      gmem_direct_map_remove);
+}
+
+/**
+ * gmem_direct_map_expose_private - have private pages in the direct map for a while
+ * @block: with memory
+ * @lo: first page of the range to look in
+ * @hi: first page behind it
+ *
+ * Return: 0, or -ENOMEM with nothing changed.
+ */
+int gmem_direct_map_expose_private(const struct gmem_block *block, unsigned long lo,
+				   unsigned long hi)
+{
+	return gmem_direct_map_change(block, GMEM_RUN_PRIVATE, lo, hi,
+				      gmem_direct_map_expose);
+}
+
+/**
+ * gmem_direct_map_restore_private - put private pages back into the direct map
+ * @block: with memory
+ * @lo: first page of the range to look in
+ * @hi: first page behind it
+ *
+ * They may be merged with their neighbours at once, and removing them again may then
+ * fail.  Where something else may still fail, pages are exposed first.  Cannot fail for
+ * pages that were exposed.
+ *
+ * Return: 0, or -ENOMEM with nothing changed.
+ */
+int gmem_direct_map_restore_private(const struct gmem_block *block, unsigned long lo,
+				    unsigned long hi)
+{
+	return gmem_direct_map_change(block, GMEM_RUN_PRIVATE, lo, hi,
+				      gmem_direct_map_restore);
+}
+
+/**
+ * gmem_direct_map_restore_shared - undo gmem_direct_map_remove_shared()
+ * @block: with memory
+ * @lo: first page of the range to look in
+ * @hi: first page behind it
+ *
+ * Cannot fail for pages that were removed under the same lock, unless one is poisoned.
+ *
+ * Return: 0, or -ENOMEM with nothing changed.
+ */
+int gmem_direct_map_restore_shared(const struct gmem_block *block, unsigned long lo,
+				   unsigned long hi)
+{
+	return gmem_direct_map_change(block, GMEM_RUN_SHARED, lo, hi, gmem_direct_map_restore);
+}
+
+/**
+ * gmem_direct_map_merge - merge entries of regions that have no private page any more
+ * @memory: the memory
  * @first: first region
  * @last: first region behind
  *
- * Merges to 2 MiB where there are tables, and to 1 GiB if all around is there; of
- * small blocks that may take its neighbours.
+ * Merges to 2 MiB where there are tables, and to 1 GiB if all of that is in the direct
+ * map.  The 1 GiB of a small block is its neighbours', too.
  */
-void gmem_direct_map_heal(struct gmem_memory *memory, unsigned long first,
-			  unsigned long last)
+void gmem_direct_map_merge(struct gmem_memory *memory, unsigned long first,
+			   unsigned long last)
 {
 	unsigned long lo = first, hi;
 	bool merged = false;
@@ -112,4 +211,33 @@ void gmem_direct_map_heal(struct gmem_memory *memory, unsigned long first,
 	if (!merged)
 		gmem_direct_map_collapse(memory->loan.page +
 					 (first << GMEM_REGION_ORDER), 1);
+}
+
+/**
+ * gmem_direct_map_merge_shared - merge entries of regions that are all shared
+ * @block: with memory
+ * @lo: first page that has become shared
+ * @hi: first page behind
+ *
+ * Merges to 2 MiB where there are tables, and to 1 GiB if all of the block is shared.
+ */
+void gmem_direct_map_merge_shared(struct gmem_block *block, unsigned long lo,
+				  unsigned long hi)
+{
+	unsigned long last = DIV_ROUND_UP(hi, GMEM_REGION_PAGES);
+	unsigned long first = lo >> GMEM_REGION_ORDER, i, end;
+	struct gmem_memory *memory = block->memory;
+	bool look = block->state.kind == GMEM_ALL_SHARED;
+
+	for (i = first; (i = find_next_bit(memory->tables, last, i)) < last; i = end + 1) {
+		for (end = i; end < last && test_bit(end, memory->tables) &&
+		     gmem_state_folio_order(&block->state, end << GMEM_REGION_ORDER);)
+			end++;
+		if (end == i)
+			continue;
+		gmem_direct_map_merge(memory, i, end);
+		look = false;
+	}
+	if (look)
+		gmem_direct_map_merge(memory, first, first);
 }

@@ -321,15 +321,36 @@ int gmem_frames_init(void);
 void gmem_frames_exit(void);
 
 /* direct_map.c */
-typedef int gmem_direct_map_fn(struct page *page, unsigned long nr);
+/**
+ * enum gmem_run_kind - what pages a run is made of
+ * @GMEM_RUN_PRIVATE: private pages of regions that are ready
+ * @GMEM_RUN_SHARED: shared pages of regions that are ready
+ * @GMEM_RUN_UNREADY_PRIVATE: private pages of regions that are not ready
+ */
+enum gmem_run_kind {
+	GMEM_RUN_PRIVATE,
+	GMEM_RUN_SHARED,
+	GMEM_RUN_UNREADY_PRIVATE,
+};
 
-bool gmem_next_run(const struct gmem_block *block, bool ready, bool private,
+bool gmem_next_run(const struct gmem_block *block, enum gmem_run_kind kind,
 		   unsigned long *lo, unsigned long *end, unsigned long hi);
-int gmem_direct_map_runs(const struct gmem_block *block, bool ready,
-			 bool private, unsigned long lo, unsigned long hi,
-			 gmem_direct_map_fn *change);
-void gmem_direct_map_heal(struct gmem_memory *memory, unsigned long first,
-			  unsigned long last);
+int gmem_direct_map_remove_shared(const struct gmem_block *block, unsigned long lo,
+				  unsigned long hi);
+int gmem_direct_map_remove_private(const struct gmem_block *block, unsigned long lo,
+				   unsigned long hi);
+int gmem_direct_map_remove_unready(const struct gmem_block *block, unsigned long lo,
+				   unsigned long hi);
+int gmem_direct_map_expose_private(const struct gmem_block *block, unsigned long lo,
+				   unsigned long hi);
+int gmem_direct_map_restore_private(const struct gmem_block *block, unsigned long lo,
+				    unsigned long hi);
+int gmem_direct_map_restore_shared(const struct gmem_block *block, unsigned long lo,
+				   unsigned long hi);
+void gmem_direct_map_merge(struct gmem_memory *memory, unsigned long first,
+			   unsigned long last);
+void gmem_direct_map_merge_shared(struct gmem_block *block, unsigned long lo,
+				  unsigned long hi);
 
 /* folio.c */
 int gmem_memory_break(struct gmem_memory *memory);

@@ -161,7 +161,7 @@ bool gmem_memory_forget_next(struct gmem_inode *gi, struct gmem_block *block,
 	struct gmem_memory *memory = block->memory;
 	unsigned long i, end;
 
-	for (i = *lo; gmem_next_run(block, true, true, &i, &end, hi); i = end) {
+	for (i = *lo; gmem_next_run(block, GMEM_RUN_PRIVATE, &i, &end, hi); i = end) {
 		i = round_up(i, GMEM_REGION_PAGES);
 		if (i + GMEM_REGION_PAGES > end)
 			continue;
@@ -177,12 +177,12 @@ bool gmem_memory_forget_next(struct gmem_inode *gi, struct gmem_block *block,
 	return false;
 }
 
-static void gmem_clear_runs(const struct gmem_block *block, bool private,
+static void gmem_clear_runs(const struct gmem_block *block, enum gmem_run_kind kind,
 			    unsigned long lo, unsigned long hi)
 {
 	unsigned long end;
 
-	for (; gmem_next_run(block, true, private, &lo, &end, hi); lo = end)
+	for (; gmem_next_run(block, kind, &lo, &end, hi); lo = end)
 		gmem_clear_pages(block->memory->loan.page + lo, end - lo);
 }
 
@@ -196,15 +196,13 @@ static int gmem_try_scrub(struct gmem_inode *gi, struct gmem_block *block)
 		return err;
 	if (gmem_off_direct_map(gi)) {
 		err = gmem_should_fail() ? -ENOMEM :
-		      gmem_direct_map_runs(block, true, true, 0, nr,
-					   gmem_direct_map_expose);
+		      gmem_direct_map_expose_private(block, 0, nr);
 		if (err)
 			return err;
 	}
-	gmem_clear_runs(block, true, 0, nr);
+	gmem_clear_runs(block, GMEM_RUN_PRIVATE, 0, nr);
 	if (gmem_off_direct_map(gi))
-		WARN_ON_ONCE(gmem_direct_map_runs(block, true, true, 0, nr,
-						  gmem_direct_map_restore));
+		WARN_ON_ONCE(gmem_direct_map_restore_private(block, 0, nr));
 	return 0;
 }
 
@@ -225,7 +223,7 @@ static void gmem_memory_scrub(struct gmem_inode *gi, struct gmem_block *block)
 	while (gmem_try_scrub(gi, block) == -ENOMEM)
 		schedule_timeout_uninterruptible(1);
 	if (gmem_off_direct_map(gi))
-		gmem_direct_map_heal(block->memory, 0, gmem_block_regions(gi));
+		gmem_direct_map_merge(block->memory, 0, gmem_block_regions(gi));
 }
 
 /**
@@ -261,8 +259,7 @@ int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 
 	if (gmem_off_direct_map(gi) && block->state.kind != GMEM_ALL_SHARED) {
 		err = gmem_should_fail() ? -ENOMEM :
-		      gmem_direct_map_runs(block, false, true, lo, hi,
-					   gmem_direct_map_remove);
+		      gmem_direct_map_remove_unready(block, lo, hi);
 		if (err)
 			return err;
 		gmem_direct_map_flush(memory->loan.page + lo, hi - lo);
@@ -291,18 +288,16 @@ int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
 	if (err)
 		return err;
 	if (gmem_off_direct_map(gi)) {
-		err = gmem_direct_map_runs(block, true, true, lo, hi,
-					   gmem_direct_map_expose);
+		err = gmem_direct_map_expose_private(block, lo, hi);
 		if (err)
 			return err;
 	}
-	gmem_clear_runs(block, true, lo, hi);
+	gmem_clear_runs(block, GMEM_RUN_PRIVATE, lo, hi);
 	if (gmem_off_direct_map(gi)) {
-		WARN_ON_ONCE(gmem_direct_map_runs(block, true, true, lo, hi,
-						  gmem_direct_map_remove));
+		WARN_ON_ONCE(gmem_direct_map_remove_private(block, lo, hi));
 		gmem_direct_map_flush(block->memory->loan.page + lo, hi - lo);
 	}
-	gmem_clear_runs(block, false, lo, hi);
+	gmem_clear_runs(block, GMEM_RUN_SHARED, lo, hi);
 	return 0;
 }
 
