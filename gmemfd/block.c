@@ -15,60 +15,60 @@ struct fault_attr gmem_fail_attr = {	/* by fail-nth, and silently */
 #endif
 
 /**
- * gmem_put - drop a reference to a file
- * @gi: the file
+ * gmem_file_put - drop a reference to a file
+ * @fi: the file
  */
-void gmem_put(struct gmem_inode *gi)
+void gmem_file_put(struct gmemfd_inode *fi)
 {
 	unsigned long i;
 
-	if (!refcount_dec_and_test(&gi->refs))
+	if (!refcount_dec_and_test(&fi->refs))
 		return;
-	for (i = 0; i < gi->nr_blocks; i++) {
-		kvfree(gi->blocks[i].punched);
-		gmem_state_free(&gi->blocks[i].state);
+	for (i = 0; i < fi->nr_blocks; i++) {
+		kvfree(fi->blocks[i].punched);
+		gmem_state_free(&fi->blocks[i].state);
 	}
-	kvfree(gi);
+	kvfree(fi);
 }
 
 /* Ranges can share blocks: each is unlocked once, up to block @last. */
-static void gmem_unlock_up_to(struct gmem_inode *gi,
+static void gmem_unlock_up_to(struct gmemfd_inode *fi,
 			      const struct gmemfd_convert_range *ranges,
 			      unsigned int nr, const struct gmem_block *last)
 {
 	struct gmem_block *done = NULL;
 	struct gmem_walk walk;
 
-	for_each_span(walk, gi, ranges, nr) {
+	for_each_span(walk, fi, ranges, nr) {
 		if (walk.block > last)
 			break;
 		if (walk.block != done)
 			up_write(&walk.block->lock);
 		done = walk.block;
 	}
-	lock_map_release(&gi->lock_map);
+	lock_map_release(&fi->lock_map);
 }
 
 /**
  * gmem_lock_ranges - lock the blocks of ranges exclusively
- * @gi: the file
+ * @fi: the file
  * @ranges: in ascending order, disjoint
  * @nr: how many
  *
  * Return: 0, or -EINTR if a fatal signal came.
  */
-int gmem_lock_ranges(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+int gmem_lock_ranges(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ranges,
 		     unsigned int nr)
 {
 	struct gmem_block *done = NULL;
 	struct gmem_walk walk;
 
-	lock_map_acquire(&gi->lock_map);
-	for_each_span(walk, gi, ranges, nr) {
+	lock_map_acquire(&fi->lock_map);
+	for_each_span(walk, fi, ranges, nr) {
 		if (walk.block == done)
 			continue;
 		if (down_write_killable(&walk.block->lock)) {
-			gmem_unlock_up_to(gi, ranges, nr, done);
+			gmem_unlock_up_to(fi, ranges, nr, done);
 			return -EINTR;
 		}
 		done = walk.block;
@@ -78,92 +78,92 @@ int gmem_lock_ranges(struct gmem_inode *gi, const struct gmemfd_convert_range *r
 
 /**
  * gmem_unlock_ranges - undo gmem_lock_ranges()
- * @gi: the file
+ * @fi: the file
  * @ranges: in ascending order, disjoint
  * @nr: how many
  */
-void gmem_unlock_ranges(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+void gmem_unlock_ranges(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ranges,
 			unsigned int nr)
 {
-	gmem_unlock_up_to(gi, ranges, nr, gi->blocks + gi->nr_blocks);
+	gmem_unlock_up_to(fi, ranges, nr, fi->blocks + fi->nr_blocks);
 }
 
 /**
  * gmem_lock_block - lock a block exclusively where there is no way back
- * @gi: the file
+ * @fi: the file
  * @block: the block
  */
-void gmem_lock_block(struct gmem_inode *gi, struct gmem_block *block)
+void gmem_lock_block(struct gmemfd_inode *fi, struct gmem_block *block)
 {
-	lock_map_acquire(&gi->lock_map);
+	lock_map_acquire(&fi->lock_map);
 	down_write(&block->lock);
 }
 
 /**
  * gmem_lock_block_killable - lock a block exclusively
- * @gi: the file
+ * @fi: the file
  * @block: the block
  *
  * Return: 0, or -EINTR if a fatal signal came.
  */
-int gmem_lock_block_killable(struct gmem_inode *gi, struct gmem_block *block)
+int gmem_lock_block_killable(struct gmemfd_inode *fi, struct gmem_block *block)
 {
-	lock_map_acquire(&gi->lock_map);
+	lock_map_acquire(&fi->lock_map);
 	if (!down_write_killable(&block->lock))
 		return 0;
-	lock_map_release(&gi->lock_map);
+	lock_map_release(&fi->lock_map);
 	return -EINTR;
 }
 
 /**
  * gmem_unlock_block - undo gmem_lock_block() or gmem_lock_block_killable()
- * @gi: the file
+ * @fi: the file
  * @block: the block
  */
-void gmem_unlock_block(struct gmem_inode *gi, struct gmem_block *block)
+void gmem_unlock_block(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	up_write(&block->lock);
-	lock_map_release(&gi->lock_map);
+	lock_map_release(&fi->lock_map);
 }
 
 /**
  * gmem_lock_block_shared - keep a block as it is
- * @gi: the file
+ * @fi: the file
  * @block: the block
  *
  * Return: 0, or -EINTR if a fatal signal came.
  */
-int gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
+int gmem_lock_block_shared(struct gmemfd_inode *fi, struct gmem_block *block)
 {
-	lock_map_acquire_read(&gi->lock_map);
+	lock_map_acquire_read(&fi->lock_map);
 	if (!down_read_killable(&block->lock))
 		return 0;
-	lock_map_release(&gi->lock_map);
+	lock_map_release(&fi->lock_map);
 	return -EINTR;
 }
 
 /**
  * gmem_unlock_block_shared - undo gmem_lock_block_shared()
- * @gi: the file
+ * @fi: the file
  * @block: the block
  */
-void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *block)
+void gmem_unlock_block_shared(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	up_read(&block->lock);
-	lock_map_release(&gi->lock_map);
+	lock_map_release(&fi->lock_map);
 }
 
 /**
  * gmem_unmap - take pages out of all user page tables
- * @gi: the file
+ * @fi: the file
  * @block: the block
  * @lo: first page in it
  * @hi: first page behind
  */
-void gmem_unmap(struct gmem_inode *gi, struct gmem_block *block,
+void gmem_unmap(struct gmemfd_inode *fi, struct gmem_block *block,
 		unsigned long lo, unsigned long hi)
 {
-	unmap_mapping_range(gi->inode->i_mapping,
-			    (loff_t)gmem_pgoff(gi, block, lo) << PAGE_SHIFT,
+	unmap_mapping_range(fi->inode->i_mapping,
+			    (loff_t)gmem_pgoff(fi, block, lo) << PAGE_SHIFT,
 			    (loff_t)(hi - lo) << PAGE_SHIFT, 0);
 }

@@ -18,7 +18,7 @@
 #define GMEM_WAIT_LOOKS		4
 
 /* Nothing to do here. */
-static bool gmem_is_so(const struct gmem_walk *walk)
+static bool gmem_span_is_converted(const struct gmem_walk *walk)
 {
 	const struct gmem_state *state = &walk->block->state;
 
@@ -27,16 +27,16 @@ static bool gmem_is_so(const struct gmem_walk *walk)
 }
 
 /* The bitmaps, for which memory is better found with no block locked. */
-static int gmem_reserve_maps(struct gmem_inode *gi,
+static int gmem_reserve_maps(struct gmemfd_inode *fi,
 			     const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
 	struct gmem_walk walk;
 	int err;
 
-	for_each_span(walk, gi, ranges, nr) {
-		if (walk.hi - walk.lo == gmem_block_pages(gi))
+	for_each_span(walk, fi, ranges, nr) {
+		if (walk.hi - walk.lo == gmem_block_pages(fi))
 			continue;
-		err = gmem_state_reserve(&walk.block->state, gmem_block_pages(gi));
+		err = gmem_state_reserve(&walk.block->state, gmem_block_pages(fi));
 		if (err)
 			return err;
 	}
@@ -44,13 +44,13 @@ static int gmem_reserve_maps(struct gmem_inode *gi,
 }
 
 /* All else that may fail, and needs no undoing. */
-static int gmem_prepare(struct gmem_inode *gi,
-			const struct gmemfd_convert_range *ranges, unsigned int nr)
+static int gmem_break_blocks(struct gmemfd_inode *fi,
+			     const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
 	struct gmem_walk walk;
 	int err;
 
-	for_each_span(walk, gi, ranges, nr) {
+	for_each_span(walk, fi, ranges, nr) {
 		if (walk.private || !walk.block->memory)
 			continue;
 		err = gmem_memory_break(walk.block->memory);
@@ -64,25 +64,25 @@ static int gmem_prepare(struct gmem_inode *gi,
  * The first page of the span that is not in a folio before page @done of the
  * file: one folio can be in several ranges.
  */
-static unsigned long gmem_behind(struct gmem_inode *gi, const struct gmem_walk *walk,
-				 pgoff_t done)
+static unsigned long gmem_first_not_done(struct gmemfd_inode *fi, const struct gmem_walk *walk,
+					 pgoff_t done)
 {
-	pgoff_t start = gmem_pgoff(gi, walk->block, 0);
+	pgoff_t start = gmem_pgoff(fi, walk->block, 0);
 
 	return done > start ? max(walk->lo, done - start) : walk->lo;
 }
 
-/* Unfreeze what gmem_freeze() froze, up to page @frozen of the file. */
-static void gmem_unfreeze(struct gmem_inode *gi,
-			  const struct gmemfd_convert_range *ranges,
+/* Unfreeze what gmem_freeze_ranges() froze, up to page @frozen of the file. */
+static void gmem_unfreeze_ranges(struct gmemfd_inode *fi,
+				 const struct gmemfd_convert_range *ranges,
 			  unsigned int nr, pgoff_t frozen)
 {
 	struct gmem_walk walk;
 	struct folio *folio;
 	pgoff_t done = 0;
 
-	for_each_span(walk, gi, ranges, nr) {
-		unsigned long i = gmem_behind(gi, &walk, done), next;
+	for_each_span(walk, fi, ranges, nr) {
+		unsigned long i = gmem_first_not_done(fi, &walk, done), next;
 
 		if (walk.pos >= frozen)
 			break;
@@ -90,55 +90,55 @@ static void gmem_unfreeze(struct gmem_inode *gi,
 			continue;
 		for (; (folio = gmem_next_shared_folio(walk.block, &i, &next, walk.hi));
 		     i = next) {
-			if (gmem_pgoff(gi, walk.block, i) >= frozen)
+			if (gmem_pgoff(fi, walk.block, i) >= frozen)
 				return;
 			folio_ref_unfreeze(folio, 1);
-			done = gmem_pgoff(gi, walk.block, next);
+			done = gmem_pgoff(fi, walk.block, next);
 		}
 	}
 }
 
 /* Freeze all that becomes private; with -EAGAIN *@busy is the page to blame. */
-static int gmem_freeze(struct gmem_inode *gi,
-		       const struct gmemfd_convert_range *ranges, unsigned int nr,
+static int gmem_freeze_ranges(struct gmemfd_inode *fi,
+			      const struct gmemfd_convert_range *ranges, unsigned int nr,
 		       pgoff_t *busy)
 {
 	struct gmem_walk walk;
 	struct folio *folio;
 	pgoff_t done = 0;
 
-	for_each_span(walk, gi, ranges, nr) {
-		unsigned long i = gmem_behind(gi, &walk, done), next;
+	for_each_span(walk, fi, ranges, nr) {
+		unsigned long i = gmem_first_not_done(fi, &walk, done), next;
 
-		if (!walk.private || !walk.block->memory || gmem_is_so(&walk))
+		if (!walk.private || !walk.block->memory || gmem_span_is_converted(&walk))
 			continue;
-		gmem_unmap(gi, walk.block, walk.lo, walk.hi);
+		gmem_unmap(fi, walk.block, walk.lo, walk.hi);
 		for (; (folio = gmem_next_shared_folio(walk.block, &i, &next, walk.hi));
 		     i = next) {
-			if (!gmem_folio_freeze(gi, walk.block, folio,
+			if (!gmem_folio_freeze(fi, walk.block, folio,
 					       GMEM_CONVERT_TRIES)) {
-				*busy = gmem_pgoff(gi, walk.block, i);
-				gmem_unfreeze(gi, ranges, nr, *busy);
+				*busy = gmem_pgoff(fi, walk.block, i);
+				gmem_unfreeze_ranges(fi, ranges, nr, *busy);
 				return -EAGAIN;
 			}
-			done = gmem_pgoff(gi, walk.block, next);
+			done = gmem_pgoff(fi, walk.block, next);
 		}
 	}
 	return 0;
 }
 
 /* One flush for all pages that left the direct map. */
-static void gmem_flush_ranges(struct gmem_inode *gi,
+static void gmem_flush_ranges(struct gmemfd_inode *fi,
 			      const struct gmemfd_convert_range *ranges,
 			      unsigned int nr)
 {
 	unsigned long lo = ULONG_MAX, hi = 0;
 	struct gmem_walk walk;
 
-	for_each_span(walk, gi, ranges, nr) {
+	for_each_span(walk, fi, ranges, nr) {
 		unsigned long pfn;
 
-		if (!walk.private || !walk.block->memory || gmem_is_so(&walk))
+		if (!walk.private || !walk.block->memory || gmem_span_is_converted(&walk))
 			continue;
 		pfn = page_to_pfn(walk.block->memory->loan.page);
 		lo = min(lo, pfn + walk.lo);
@@ -148,13 +148,13 @@ static void gmem_flush_ranges(struct gmem_inode *gi,
 		gmem_direct_map_flush(pfn_to_page(lo), hi - lo);
 }
 
-static void gmem_undo_direct_map(struct gmem_inode *gi,
+static void gmem_undo_direct_map(struct gmemfd_inode *fi,
 				 const struct gmemfd_convert_range *ranges,
 				 unsigned int nr, pgoff_t failed)
 {
 	struct gmem_walk walk;
 
-	for_each_span(walk, gi, ranges, nr) {
+	for_each_span(walk, fi, ranges, nr) {
 		if (walk.pos == failed)
 			break;
 		if (!walk.block->memory)
@@ -172,13 +172,13 @@ static void gmem_undo_direct_map(struct gmem_inode *gi,
 }
 
 /* What was exposed is there to stay. */
-static void gmem_keep_in_direct_map(struct gmem_inode *gi,
-				    const struct gmemfd_convert_range *ranges,
+static void gmem_restore_exposed(struct gmemfd_inode *fi,
+				 const struct gmemfd_convert_range *ranges,
 				    unsigned int nr)
 {
 	struct gmem_walk walk;
 
-	for_each_span(walk, gi, ranges, nr) {
+	for_each_span(walk, fi, ranges, nr) {
 		/* Parts of a region are merged by nobody but this file. */
 		if (walk.private || !walk.block->memory ||
 		    walk.hi - walk.lo < GMEM_REGION_PAGES)
@@ -194,7 +194,7 @@ static bool gmem_in_one_region(const struct gmemfd_convert_range *range)
 }
 
 /* Out of the direct map with what becomes private, into it with the rest. */
-static int gmem_change_direct_map(struct gmem_inode *gi,
+static int gmem_change_direct_map(struct gmemfd_inode *fi,
 				  const struct gmemfd_convert_range *ranges,
 				  unsigned int nr)
 {
@@ -203,9 +203,9 @@ static int gmem_change_direct_map(struct gmem_inode *gi,
 	struct gmem_walk walk;
 	int err = 0;
 
-	if (!gmem_off_direct_map(gi))
+	if (!gmem_off_direct_map(fi))
 		return 0;
-	for_each_span(walk, gi, ranges, nr) {
+	for_each_span(walk, fi, ranges, nr) {
 		if (!walk.block->memory)
 			continue;
 		if (gmem_should_fail())
@@ -217,74 +217,74 @@ static int gmem_change_direct_map(struct gmem_inode *gi,
 		else
 			err = gmem_direct_map_restore_private(walk.block, walk.lo, walk.hi);
 		if (err) {
-			gmem_undo_direct_map(gi, ranges, nr, walk.pos);
+			gmem_undo_direct_map(fi, ranges, nr, walk.pos);
 			return err;
 		}
 	}
 	if (expose)
-		gmem_keep_in_direct_map(gi, ranges, nr);
-	gmem_flush_ranges(gi, ranges, nr);
+		gmem_restore_exposed(fi, ranges, nr);
+	gmem_flush_ranges(fi, ranges, nr);
 	return 0;
 }
 
 /* Publish the new states, and have the folios follow.  Cannot fail. */
-static void gmem_finish(struct gmem_inode *gi,
-			const struct gmemfd_convert_range *ranges, unsigned int nr)
+static void gmem_publish(struct gmemfd_inode *fi,
+			 const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
 	struct gmem_walk walk;
 
-	for_each_span(walk, gi, ranges, nr)
-		gmem_state_set(&walk.block->state, gmem_block_pages(gi),
+	for_each_span(walk, fi, ranges, nr)
+		gmem_state_set(&walk.block->state, gmem_block_pages(fi),
 			       walk.lo, walk.hi, walk.private);
-	for_each_span(walk, gi, ranges, nr) {
+	for_each_span(walk, fi, ranges, nr) {
 		struct gmem_memory *memory = walk.block->memory;
 
 		if (!memory)
 			continue;
 		if (memory->broken)
-			gmem_shape(gi, walk.block, walk.lo, walk.hi);
-		if (!walk.private && gmem_off_direct_map(gi))
+			gmem_reshape(fi, walk.block, walk.lo, walk.hi);
+		if (!walk.private && gmem_off_direct_map(fi))
 			gmem_direct_map_merge_shared(walk.block, walk.lo, walk.hi);
 	}
 }
 
 /* Set the states of all ranges, or fail and change nothing. */
-static int gmem_try_convert(struct gmem_inode *gi,
+static int gmem_try_convert(struct gmemfd_inode *fi,
 			    const struct gmemfd_convert_range *ranges,
 			    unsigned int nr, pgoff_t *busy)
 {
 	int err;
 
-	err = gmem_lock_ranges(gi, ranges, nr);
+	err = gmem_lock_ranges(fi, ranges, nr);
 	if (err)
 		return err;
 
-	err = gmem_prepare(gi, ranges, nr);
+	err = gmem_break_blocks(fi, ranges, nr);
 	if (err)
 		goto out;
-	err = gmem_freeze(gi, ranges, nr, busy);
+	err = gmem_freeze_ranges(fi, ranges, nr, busy);
 	if (err)
 		goto out;
-	err = gmem_change_direct_map(gi, ranges, nr);
+	err = gmem_change_direct_map(fi, ranges, nr);
 	if (err) {
-		gmem_unfreeze(gi, ranges, nr, ULONG_MAX);
+		gmem_unfreeze_ranges(fi, ranges, nr, ULONG_MAX);
 		goto out;
 	}
-	gmem_finish(gi, ranges, nr);
+	gmem_publish(fi, ranges, nr);
 out:
-	gmem_unlock_ranges(gi, ranges, nr);
+	gmem_unlock_ranges(fi, ranges, nr);
 	return err;
 }
 
 /* Does anybody but the file, and page tables, hold the folio of a page? */
-static bool gmem_referenced(struct gmem_inode *gi, pgoff_t index)
+static bool gmem_referenced(struct gmemfd_inode *fi, pgoff_t index)
 {
-	struct gmem_block *block = gmem_block_at(gi, index);
-	unsigned long i = gmem_page_in_block(gi, index);
+	struct gmem_block *block = gmem_block_at(fi, index);
+	unsigned long i = gmem_page_in_block(fi, index);
 	struct gmem_memory *memory;
 	bool referenced = false;
 
-	if (gmem_lock_block_shared(gi, block))
+	if (gmem_lock_block_shared(fi, block))
 		return true;	/* and about to be interrupted */
 	memory = block->memory;
 	if (memory && !gmem_state_private(&block->state, i)) {
@@ -292,7 +292,7 @@ static bool gmem_referenced(struct gmem_inode *gi, pgoff_t index)
 
 		referenced = folio_ref_count(folio) > 1 + folio_mapcount(folio);
 	}
-	gmem_unlock_block_shared(gi, block);
+	gmem_unlock_block_shared(fi, block);
 	return referenced;
 }
 
@@ -302,7 +302,7 @@ static bool gmem_referenced(struct gmem_inode *gi, pgoff_t index)
  * without noticing, for work of its own (io_uring's, which may be what drops a
  * reference).
  */
-static int gmem_interrupted(void)
+static int gmem_signal_error(void)
 {
 	if (!signal_pending(current))
 		return 0;
@@ -316,7 +316,7 @@ static int gmem_interrupted(void)
  * Where short references follow each other no look may ever find none; a try can,
  * as it keeps new ones away.
  */
-static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
+static int gmem_wait_unreferenced(struct gmemfd_inode *fi, pgoff_t index,
 				  ktime_t deadline, ktime_t *delay)
 {
 	unsigned int looks = 0;
@@ -331,17 +331,17 @@ static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
 		if (!signal_pending(current))
 			schedule_hrtimeout_range(&until, *delay / 4, HRTIMER_MODE_ABS);
 		__set_current_state(TASK_RUNNING);
-		err = gmem_interrupted();
+		err = gmem_signal_error();
 		if (err)
 			return err;
 		*delay = min(2 * *delay, GMEM_WAIT_MAX_NS);
-	} while (++looks < GMEM_WAIT_LOOKS && gmem_referenced(gi, index));
+	} while (++looks < GMEM_WAIT_LOOKS && gmem_referenced(fi, index));
 	return 0;
 }
 
 /**
  * gmem_convert - set the states of ranges of pages, of all or of none
- * @gi: the file
+ * @fi: the file
  * @ranges: checked, in ascending order, disjoint
  * @nr: how many
  * @deadline: how long to wait for references to go; NULL for not
@@ -351,20 +351,20 @@ static int gmem_wait_unreferenced(struct gmem_inode *gi, pgoff_t index,
  * Return: 0 or the errors in the description of struct gmemfd_convert, or, after
  * waiting, -ERESTARTNOHAND or -ERESTARTNOINTR.
  */
-int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+int gmem_convert(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ranges,
 		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy)
 {
 	ktime_t delay = GMEM_WAIT_MIN_NS;
 	int err;
 
-	err = gmem_reserve_maps(gi, ranges, nr);
+	err = gmem_reserve_maps(fi, ranges, nr);
 	if (err)
 		return err;
 	do {
-		err = gmem_try_convert(gi, ranges, nr, busy);
+		err = gmem_try_convert(fi, ranges, nr, busy);
 		if (err != -EAGAIN || !deadline)
 			return err;
-		err = gmem_wait_unreferenced(gi, *busy, *deadline, &delay);
+		err = gmem_wait_unreferenced(fi, *busy, *deadline, &delay);
 	} while (!err);
 	return err;
 }

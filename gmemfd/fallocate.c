@@ -12,7 +12,7 @@
  * Zeroed step by step, with the block let go of in between; and only then made ready,
  * all at once, so that large entries of the direct map are changed as such.
  */
-static int gmem_zero_ahead(struct gmem_inode *gi, const struct gmem_walk *walk)
+static int gmem_zero_ahead(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 {
 	bool more = walk->hi - walk->lo > GMEM_REGION_PAGES;
 	struct gmem_block *block = walk->block;
@@ -22,14 +22,14 @@ static int gmem_zero_ahead(struct gmem_inode *gi, const struct gmem_walk *walk)
 	while (more) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		err = gmem_lock_block_killable(gi, block);
+		err = gmem_lock_block_killable(fi, block);
 		if (err)
 			return err;
 		if (!block->memory)
-			err = gmem_memory_take(gi, block);
+			err = gmem_memory_take(fi, block);
 		if (!err)
 			more = gmem_memory_zero_next(block, &lo, walk->hi);
-		gmem_unlock_block(gi, block);
+		gmem_unlock_block(fi, block);
 		if (err)
 			return err;
 		cond_resched();
@@ -37,22 +37,22 @@ static int gmem_zero_ahead(struct gmem_inode *gi, const struct gmem_walk *walk)
 	return 0;
 }
 
-static int gmem_allocate(struct gmem_inode *gi, const struct gmem_walk *walk)
+static int gmem_allocate(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 {
 	int err;
 
-	err = gmem_zero_ahead(gi, walk);
+	err = gmem_zero_ahead(fi, walk);
 	if (!err)
-		err = gmem_lock_block_killable(gi, walk->block);
+		err = gmem_lock_block_killable(fi, walk->block);
 	if (err)
 		return err;
-	err = gmem_touch(gi, walk->block, walk->lo, walk->hi);
-	gmem_unlock_block(gi, walk->block);
+	err = gmem_populate(fi, walk->block, walk->lo, walk->hi);
+	gmem_unlock_block(fi, walk->block);
 	return err;
 }
 
 /* Lock a block, and take a range of it from the guest. */
-static int gmem_punch_begin(struct gmem_inode *gi, struct gmem_block *block,
+static int gmem_punch_begin(struct gmemfd_inode *fi, struct gmem_block *block,
 			    unsigned long lo, unsigned long hi,
 			    struct gmem_invalidation *inv)
 {
@@ -61,63 +61,63 @@ static int gmem_punch_begin(struct gmem_inode *gi, struct gmem_block *block,
 	for (;;) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		err = gmem_lock_block_killable(gi, block);
-		if (err || !gmem_kvm_invalidate_begin(gi, gmem_pgoff(gi, block, lo),
-						      gmem_pgoff(gi, block, hi), inv))
+		err = gmem_lock_block_killable(fi, block);
+		if (err || !gmem_kvm_invalidate_begin(fi, gmem_pgoff(fi, block, lo),
+						      gmem_pgoff(fi, block, hi), inv))
 			return err;
-		gmem_unlock_block(gi, block);
-		gmem_kvm_wait_gone(gi, inv);
+		gmem_unlock_block(fi, block);
+		gmem_kvm_wait_gone(fi, inv);
 	}
 }
 
-static void gmem_punch_end(struct gmem_inode *gi, struct gmem_block *block,
+static void gmem_punch_end(struct gmemfd_inode *fi, struct gmem_block *block,
 			   struct gmem_invalidation *inv)
 {
-	gmem_unlock_block(gi, block);
+	gmem_unlock_block(fi, block);
 	/* May be the end of the VM, hence with nothing locked. */
 	gmem_kvm_invalidate_end(inv);
 	cond_resched();
 }
 
 /* Private contents of a block that goes, as far as that can be done step by step. */
-static int gmem_forget_ahead(struct gmem_inode *gi, struct gmem_block *block)
+static int gmem_scrub_ahead(struct gmemfd_inode *fi, struct gmem_block *block)
 {
-	unsigned long lo = 0, nr = gmem_block_pages(gi);
+	unsigned long lo = 0, nr = gmem_block_pages(fi);
 	struct gmem_invalidation inv;
 	bool more = nr > GMEM_REGION_PAGES;
 	int err;
 
 	while (more) {
-		err = gmem_punch_begin(gi, block, lo, nr, &inv);
+		err = gmem_punch_begin(fi, block, lo, nr, &inv);
 		if (err)
 			return err;
-		more = block->memory && gmem_memory_forget_next(gi, block, &lo, nr);
-		gmem_punch_end(gi, block, &inv);
+		more = block->memory && gmem_memory_scrub_next(fi, block, &lo, nr);
+		gmem_punch_end(fi, block, &inv);
 	}
 	return 0;
 }
 
-static int gmem_punch(struct gmem_inode *gi, const struct gmem_walk *walk)
+static int gmem_punch(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 {
-	bool whole = walk->hi - walk->lo == gmem_block_pages(gi);
+	bool whole = walk->hi - walk->lo == gmem_block_pages(fi);
 	struct gmem_block *block = walk->block;
 	struct gmem_invalidation inv;
 	unsigned long lo, hi;
 	int err = 0;
 
 	if (whole)
-		err = gmem_forget_ahead(gi, block);
+		err = gmem_scrub_ahead(fi, block);
 	for (lo = walk->lo; !err && lo < walk->hi; lo = hi) {
 		hi = whole ? walk->hi :
 		     min(walk->hi, round_down(lo, GMEM_REGION_PAGES) + GMEM_REGION_PAGES);
-		err = gmem_punch_begin(gi, block, lo, hi, &inv);
+		err = gmem_punch_begin(fi, block, lo, hi, &inv);
 		if (err)
 			break;
 		if (!whole)
-			err = gmem_punch_pages(gi, block, lo, hi);
+			err = gmem_punch_pages(fi, block, lo, hi);
 		else if (block->memory)
-			gmem_punch_block(gi, block);
-		gmem_punch_end(gi, block, &inv);
+			gmem_punch_block(fi, block);
+		gmem_punch_end(fi, block, &inv);
 	}
 	return err;
 }
@@ -133,9 +133,9 @@ static int gmem_punch(struct gmem_inode *gi, const struct gmem_walk *walk)
  */
 long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 {
-	int (*op)(struct gmem_inode *gi, const struct gmem_walk *walk);
+	int (*op)(struct gmemfd_inode *fi, const struct gmem_walk *walk);
 	struct inode *inode = file_inode(file);
-	struct gmem_inode *gi = inode->i_private;
+	struct gmemfd_inode *fi = inode->i_private;
 	loff_t size = i_size_read(inode);
 	struct gmemfd_convert_range range;
 	struct gmem_walk walk;
@@ -159,11 +159,11 @@ long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 	range.size = min(offset + len, size) - range.offset;
 	if (!range.size)
 		return 0;
-	for_each_span(walk, gi, &range, 1) {
+	for_each_span(walk, fi, &range, 1) {
 		/* For no other signal: io_uring calls this, too, and cannot restart it. */
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		err = op(gi, &walk);
+		err = op(fi, &walk);
 		if (err)
 			return err;
 		cond_resched();

@@ -26,60 +26,60 @@ static struct inode *gmem_away_inode;
 
 static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 {
-	struct gmem_inode *gi = file_inode(file)->i_private;
-	unsigned long nr = gmem_block_pages(gi), private = 0, split = 0, i;
+	struct gmemfd_inode *fi = file_inode(file)->i_private;
+	unsigned long nr = gmem_block_pages(fi), private = 0, split = 0, i;
 
-	for (i = 0; i < gi->nr_blocks; i++) {
-		struct gmem_block *block = &gi->blocks[i];
+	for (i = 0; i < fi->nr_blocks; i++) {
+		struct gmem_block *block = &fi->blocks[i];
 
-		if (gmem_lock_block_shared(gi, block))
+		if (gmem_lock_block_shared(fi, block))
 			return;
 		private += gmem_state_nr_private(&block->state, nr);
 		if (block->memory)
 			split += bitmap_weight(block->memory->split,
-					       gmem_block_regions(gi));
-		gmem_unlock_block_shared(gi, block);
+					       gmem_block_regions(fi));
+		gmem_unlock_block_shared(fi, block);
 		cond_resched();
 	}
-	seq_printf(m, "gmem_size:\t%lld\n", i_size_read(gi->inode));
+	seq_printf(m, "gmem_size:\t%lld\n", i_size_read(fi->inode));
 	seq_printf(m, "gmem_block_size:\t%lu\n", nr << PAGE_SHIFT);
-	seq_printf(m, "gmem_flags:\t0x%llx\n", gi->flags);
-	seq_printf(m, "gmem_allocated:\t%lld\n", inode_get_bytes(gi->inode));
+	seq_printf(m, "gmem_flags:\t0x%llx\n", fi->flags);
+	seq_printf(m, "gmem_allocated:\t%lld\n", inode_get_bytes(fi->inode));
 	seq_printf(m, "gmem_private:\t%lu\n", private << PAGE_SHIFT);
 	seq_printf(m, "gmem_shared:\t%lu\n",
-		   (gi->nr_blocks * nr - private) << PAGE_SHIFT);
+		   (fi->nr_blocks * nr - private) << PAGE_SHIFT);
 	seq_printf(m, "gmem_split:\t%lu\n",
 		   split << (GMEM_REGION_ORDER + PAGE_SHIFT));
 }
 
 /* The open file goes, and with it all that it has; the inode may stay for a while. */
-static void gmem_close(struct gmem_inode *gi)
+static void gmem_close(struct gmemfd_inode *fi)
 {
 	unsigned long i;
 
-	for (i = 0; i < gi->nr_blocks; i++) {
-		struct gmem_block *block = &gi->blocks[i];
+	for (i = 0; i < fi->nr_blocks; i++) {
+		struct gmem_block *block = &fi->blocks[i];
 
 		if (!block->memory)
 			continue;
 		/* A memory error may be dealt with beside this. */
-		gmem_lock_block(gi, block);
-		gmem_memory_release(gi, block);
-		gmem_unlock_block(gi, block);
+		gmem_lock_block(fi, block);
+		gmem_memory_release(fi, block);
+		gmem_unlock_block(fi, block);
 		cond_resched();
 	}
-	mpol_free_shared_policy(&gi->policy);
-	gmem_pool_release(&gi->pool);
-	gmem_put(gi);
+	mpol_free_shared_policy(&fi->policy);
+	gmem_pool_release(&fi->pool);
+	gmem_file_put(fi);
 }
 
 static int gmem_file_release(struct inode *inode, struct file *file)
 {
-	struct gmem_inode *gi = inode->i_private;
+	struct gmemfd_inode *fi = inode->i_private;
 
-	gmem_kvm_release(gi);
+	gmem_kvm_release(fi);
 	inode->i_private = NULL;
-	gmem_close(gi);
+	gmem_close(fi);
 	return 0;
 }
 
@@ -164,42 +164,42 @@ static int gmem_reserve_pool(struct gmem_pool *pool, unsigned int order,
 	return err;
 }
 
-static struct gmem_inode *gmem_alloc(const struct gmemfd_create *args)
+static struct gmemfd_inode *gmem_file_alloc(const struct gmemfd_create *args)
 {
 	unsigned int order = ilog2(args->block_size) - PAGE_SHIFT;
 	unsigned long nr = args->size >> (order + PAGE_SHIFT), i;
 	static struct lock_class_key lock_key;
-	struct gmem_inode *gi;
+	struct gmemfd_inode *fi;
 	int err;
 
-	gi = kvzalloc(struct_size(gi, blocks, nr), GMEM_GFP);
-	if (!gi)
+	fi = kvzalloc(struct_size(fi, blocks, nr), GMEM_GFP);
+	if (!fi)
 		return ERR_PTR(-ENOMEM);
-	err = gmem_reserve_pool(&gi->pool, order, nr);
+	err = gmem_reserve_pool(&fi->pool, order, nr);
 	if (err) {
-		kvfree(gi);
+		kvfree(fi);
 		return ERR_PTR(err);
 	}
-	refcount_set(&gi->refs, 1);
-	gi->block_order = order;
-	gi->flags = args->flags;
-	gi->node = args->flags & GMEMFD_CREATE_NODE ? args->node : NUMA_NO_NODE;
-	mpol_shared_policy_init(&gi->policy, NULL);
-	gi->nr_blocks = nr;
-	mutex_init(&gi->bindings_lock);
-	INIT_LIST_HEAD(&gi->bindings);
-	init_waitqueue_head(&gi->vm_gone);
-	lockdep_init_map(&gi->lock_map, "gmem_block", &lock_key, 0);
+	refcount_set(&fi->refs, 1);
+	fi->block_order = order;
+	fi->flags = args->flags;
+	fi->node = args->flags & GMEMFD_CREATE_NODE ? args->node : NUMA_NO_NODE;
+	mpol_shared_policy_init(&fi->policy, NULL);
+	fi->nr_blocks = nr;
+	mutex_init(&fi->bindings_lock);
+	INIT_LIST_HEAD(&fi->bindings);
+	init_waitqueue_head(&fi->vm_gone);
+	lockdep_init_map(&fi->lock_map, "gmem_block", &lock_key, 0);
 	for (i = 0; i < nr; i++) {
-		init_rwsem(&gi->blocks[i].lock);
-		lockdep_set_notrack_class(&gi->blocks[i].lock);
-		gi->blocks[i].state.kind = args->flags & GMEMFD_CREATE_INIT_SHARED ?
+		init_rwsem(&fi->blocks[i].lock);
+		lockdep_set_notrack_class(&fi->blocks[i].lock);
+		fi->blocks[i].state.kind = args->flags & GMEMFD_CREATE_INIT_SHARED ?
 					   GMEM_ALL_SHARED : GMEM_ALL_PRIVATE;
 	}
-	return gi;
+	return fi;
 }
 
-static struct file *gmem_new_file(struct gmem_inode *gi, u64 size)
+static struct file *gmem_new_file(struct gmemfd_inode *fi, u64 size)
 {
 	struct inode *inode;
 	struct file *file;
@@ -208,9 +208,9 @@ static struct file *gmem_new_file(struct gmem_inode *gi, u64 size)
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
 	inode->i_size = size;
-	inode->i_blkbits = gi->block_order + PAGE_SHIFT;
-	inode->i_private = gi;
-	gi->inode = inode;
+	inode->i_blkbits = fi->block_order + PAGE_SHIFT;
+	inode->i_private = fi;
+	fi->inode = inode;
 	/* It has no name: who watches it is told when it goes, as of any file. */
 	clear_nlink(inode);
 
@@ -232,7 +232,7 @@ static struct file *gmem_new_file(struct gmem_inode *gi, u64 size)
  */
 int gmem_file_create(const struct gmemfd_create *args)
 {
-	struct gmem_inode *gi;
+	struct gmemfd_inode *fi;
 	struct file *file;
 	int fd, err;
 
@@ -242,15 +242,15 @@ int gmem_file_create(const struct gmemfd_create *args)
 	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
 	if (err)
 		goto err_fd;
-	gi = gmem_alloc(args);
-	if (IS_ERR(gi)) {
-		err = PTR_ERR(gi);
+	fi = gmem_file_alloc(args);
+	if (IS_ERR(fi)) {
+		err = PTR_ERR(fi);
 		goto err_fs;
 	}
-	file = gmem_new_file(gi, args->size);
+	file = gmem_new_file(fi, args->size);
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
-		gmem_close(gi);
+		gmem_close(fi);
 		goto err_fs;
 	}
 	/* Now it is the dentry that keeps the mount for the next file. */

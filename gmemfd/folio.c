@@ -59,15 +59,15 @@ int gmem_locate_poison(struct gmem_memory *memory)
 }
 
 /**
- * gmem_poisoned - are there poisoned pages?
+ * gmem_has_poison - are there poisoned pages?
  * @block: with memory
  * @lo: first page to look at
  * @nr: number of pages
  *
  * Return: true if one of the pages is poisoned.
  */
-bool gmem_poisoned(const struct gmem_block *block, unsigned long lo,
-		   unsigned long nr)
+bool gmem_has_poison(const struct gmem_block *block, unsigned long lo,
+		     unsigned long nr)
 {
 	/* Not with every fault: most machines have none. */
 	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE) ||
@@ -107,34 +107,34 @@ struct folio *gmem_next_shared_folio(const struct gmem_block *block,
 }
 
 /**
- * gmem_unmap_settled - unmap, and wait for faults that have yet to map a page
- * @gi: the file
+ * gmem_unmap_sync - unmap, and wait for faults that have yet to map a page
+ * @fi: the file
  * @block: locked exclusively, with memory
  * @lo: first page in it
  * @hi: first page behind
  *
  * Such a fault holds the lock of the page's folio.
  */
-void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
-			unsigned long lo, unsigned long hi)
+void gmem_unmap_sync(struct gmemfd_inode *fi, struct gmem_block *block,
+		     unsigned long lo, unsigned long hi)
 {
 	unsigned long next;
 	struct folio *folio;
 
-	gmem_unmap(gi, block, lo, hi);
+	gmem_unmap(fi, block, lo, hi);
 	if (!block->memory->broken)
 		return;
 	for (; (folio = gmem_next_shared_folio(block, &lo, &next, hi)); lo = next) {
 		folio_lock(folio);
 		if (folio_mapped(folio))
-			gmem_unmap(gi, block, lo, min(next, hi));
+			gmem_unmap(fi, block, lo, min(next, hi));
 		folio_unlock(folio);
 	}
 }
 
 /**
  * gmem_folio_freeze - take a shared folio away from everybody
- * @gi: the file
+ * @fi: the file
  * @block: the block
  * @folio: a shared folio of it
  * @tries: how often to look again, 50 us apart: transient references (a fast
@@ -147,7 +147,7 @@ void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
  * Return: true if it is unmapped and frozen now, false if somebody holds a
  * reference.
  */
-bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
+bool gmem_folio_freeze(struct gmemfd_inode *fi, struct gmem_block *block,
 		       struct folio *folio, int tries)
 {
 	unsigned long i = &folio->page - block->memory->loan.page;
@@ -159,7 +159,7 @@ bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
 	folio_lock(folio);
 	for (;;) {
 		if (folio_mapped(folio))
-			gmem_unmap(gi, block, i, i + folio_nr_pages(folio));
+			gmem_unmap(fi, block, i, i + folio_nr_pages(folio));
 		frozen = folio_ref_freeze(folio, 1);
 		if (frozen || !tries--)
 			break;
@@ -170,30 +170,30 @@ bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
 }
 
 /**
- * gmem_folio_order - how large should the folio of a page be?
- * @gi: the file
+ * gmem_wanted_folio_order - how large should the folio of a page be?
+ * @fi: the file
  * @block: with broken memory, or none
  * @i: the page
  *
  * Return: GMEM_REGION_ORDER or 0.
  */
-unsigned int gmem_folio_order(const struct gmem_inode *gi,
-			      const struct gmem_block *block, unsigned long i)
+unsigned int gmem_wanted_folio_order(const struct gmemfd_inode *fi,
+				     const struct gmem_block *block, unsigned long i)
 {
-	if (gi->flags & GMEMFD_CREATE_SMALL_SHARED &&
+	if (fi->flags & GMEMFD_CREATE_SMALL_SHARED &&
 	    !gmem_state_private(&block->state, i))
 		return 0;
-	if (block->memory && gmem_poisoned(block, round_down(i, GMEM_REGION_PAGES),
-					   GMEM_REGION_PAGES))
+	if (block->memory && gmem_has_poison(block, round_down(i, GMEM_REGION_PAGES),
+					     GMEM_REGION_PAGES))
 		return 0;
 	return gmem_state_folio_order(&block->state, i);
 }
 
-static void gmem_share_folio(struct gmem_inode *gi, struct gmem_block *block,
+static void gmem_share_folio(struct gmemfd_inode *fi, struct gmem_block *block,
 			     struct folio *folio)
 {
-	folio->mapping = gi->inode->i_mapping;
-	folio->index = gmem_pgoff(gi, block, &folio->page - block->memory->loan.page);
+	folio->mapping = fi->inode->i_mapping;
+	folio->index = gmem_pgoff(fi, block, &folio->page - block->memory->loan.page);
 	folio_ref_unfreeze(folio, 1);
 }
 
@@ -201,22 +201,22 @@ static void gmem_share_folio(struct gmem_inode *gi, struct gmem_block *block,
  * The region has become all shared: join it if nobody holds a page of it.  Pages
  * that were private until now are frozen, and have no mapping yet.
  */
-static bool gmem_join_shared(struct gmem_inode *gi, struct gmem_block *block,
-			     unsigned long start)
+static bool gmem_try_join_shared(struct gmemfd_inode *fi, struct gmem_block *block,
+				 unsigned long start)
 {
 	unsigned long end = start + GMEM_REGION_PAGES, i;
 	struct page *page = block->memory->loan.page;
 	struct folio *folio;
 
-	gmem_unmap(gi, block, start, end);
+	gmem_unmap(fi, block, start, end);
 	for (i = start; i < end; i++) {
 		folio = page_folio(page + i);
-		if (folio->mapping && !gmem_folio_freeze(gi, block, folio, 0))
+		if (folio->mapping && !gmem_folio_freeze(fi, block, folio, 0))
 			break;
 	}
 	if (i == end) {
 		folio = gmem_folio_join(page + start, GMEM_REGION_ORDER);
-		gmem_share_folio(gi, block, folio);
+		gmem_share_folio(fi, block, folio);
 		return true;
 	}
 	while (i-- > start) {
@@ -228,8 +228,8 @@ static bool gmem_join_shared(struct gmem_inode *gi, struct gmem_block *block,
 }
 
 /* Have small folios follow the state.  Just @cut, those of private pages do. */
-static void gmem_shape_pages(struct gmem_inode *gi, struct gmem_block *block,
-			     unsigned long lo, unsigned long hi, bool cut)
+static void gmem_reshape_pages(struct gmemfd_inode *fi, struct gmem_block *block,
+			       unsigned long lo, unsigned long hi, bool cut)
 {
 	struct page *page = block->memory->loan.page;
 	unsigned long i, end;
@@ -246,19 +246,19 @@ static void gmem_shape_pages(struct gmem_inode *gi, struct gmem_block *block,
 			if (private)
 				folio->mapping = NULL;
 			else if (!folio->mapping)
-				gmem_share_folio(gi, block, folio);
+				gmem_share_folio(fi, block, folio);
 		}
 	}
 }
 
-static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
-			      unsigned long lo, unsigned long hi)
+static void gmem_reshape_region(struct gmemfd_inode *fi, struct gmem_block *block,
+				unsigned long lo, unsigned long hi)
 {
 	unsigned long start = round_down(lo, GMEM_REGION_PAGES);
 	unsigned long region = start >> GMEM_REGION_ORDER;
 	struct gmem_memory *memory = block->memory;
 	struct folio *folio = page_folio(memory->loan.page + start);
-	bool large = gmem_folio_order(gi, block, start);
+	bool large = gmem_wanted_folio_order(fi, block, start);
 	bool private = gmem_state_private(&block->state, start);
 
 	if (!test_bit(region, memory->split)) {
@@ -267,25 +267,25 @@ static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
 			if (private)
 				folio->mapping = NULL;
 			else if (!folio->mapping)
-				gmem_share_folio(gi, block, folio);
+				gmem_share_folio(fi, block, folio);
 			return;
 		}
 		gmem_folio_split(folio, 0);
 		set_bit(region, memory->split);
-		gmem_shape_pages(gi, block, start, start + GMEM_REGION_PAGES, true);
+		gmem_reshape_pages(fi, block, start, start + GMEM_REGION_PAGES, true);
 		return;
 	}
 	if (large && private)
 		gmem_folio_join(memory->loan.page + start, GMEM_REGION_ORDER);
-	if (large && (private || gmem_join_shared(gi, block, start)))
+	if (large && (private || gmem_try_join_shared(fi, block, start)))
 		clear_bit(region, memory->split);
 	else
-		gmem_shape_pages(gi, block, lo, hi, false);
+		gmem_reshape_pages(fi, block, lo, hi, false);
 }
 
 /**
- * gmem_shape - make folios follow the state
- * @gi: the file
+ * gmem_reshape - make folios follow the state
+ * @fi: the file
  * @block: a block with broken memory
  * @lo: first page whose state has changed
  * @hi: first page behind
@@ -293,21 +293,21 @@ static void gmem_shape_region(struct gmem_inode *gi, struct gmem_block *block,
  * Folios with newly private pages must be frozen.  Does not fail; a region
  * newly all shared stays split if somebody holds one of its pages.
  */
-void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
-		unsigned long lo, unsigned long hi)
+void gmem_reshape(struct gmemfd_inode *fi, struct gmem_block *block,
+		  unsigned long lo, unsigned long hi)
 {
 	unsigned long next;
 
 	for (; lo < hi; lo = next) {
 		next = min(hi, round_down(lo, GMEM_REGION_PAGES) + GMEM_REGION_PAGES);
-		gmem_shape_region(gi, block, lo, next);
+		gmem_reshape_region(fi, block, lo, next);
 		cond_resched();
 	}
 }
 
 /**
- * gmem_wants_split - is a large shared folio in the way?
- * @gi: the file
+ * gmem_folio_too_large - is a large shared folio in the way?
+ * @fi: the file
  * @block: locked shared at least
  * @i: a shared page of it
  *
@@ -315,32 +315,32 @@ void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
  *
  * Return: true if gmem_split_poisoned() has to come first.
  */
-bool gmem_wants_split(const struct gmem_inode *gi, const struct gmem_block *block,
-		      unsigned long i)
+bool gmem_folio_too_large(const struct gmemfd_inode *fi, const struct gmem_block *block,
+			  unsigned long i)
 {
 	return block->memory && block->memory->broken &&
 	       !test_bit(i >> GMEM_REGION_ORDER, block->memory->split) &&
-	       !gmem_folio_order(gi, block, i);
+	       !gmem_wanted_folio_order(fi, block, i);
 }
 
 /**
  * gmem_split_poisoned - have a page in a folio without poisoned neighbours
- * @gi: the file
+ * @fi: the file
  * @block: locked exclusively
  * @i: a shared page of it
  *
  * Return: 0, or -EHWPOISON if the large folio is referenced by somebody.
  */
-int gmem_split_poisoned(struct gmem_inode *gi, struct gmem_block *block,
+int gmem_split_poisoned(struct gmemfd_inode *fi, struct gmem_block *block,
 			unsigned long i)
 {
 	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
 
-	if (!gmem_wants_split(gi, block, i))
+	if (!gmem_folio_too_large(fi, block, i))
 		return 0;
-	if (!gmem_folio_freeze(gi, block, page_folio(block->memory->loan.page + lo),
+	if (!gmem_folio_freeze(fi, block, page_folio(block->memory->loan.page + lo),
 			       GMEM_SPLIT_TRIES))
 		return -EHWPOISON;
-	gmem_shape(gi, block, lo, lo + GMEM_REGION_PAGES);
+	gmem_reshape(fi, block, lo, lo + GMEM_REGION_PAGES);
 	return 0;
 }

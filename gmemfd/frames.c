@@ -66,7 +66,7 @@ static bool gmem_frames_overlap(const struct gmem_memory *memory,
 
 /**
  * gmem_frames_add - remember memory
- * @gi: the file
+ * @fi: the file
  * @block: where in it
  * @memory: just taken
  *
@@ -76,14 +76,14 @@ static bool gmem_frames_overlap(const struct gmem_memory *memory,
  * Return: 0, -EAGAIN if it is better taken elsewhere, since it goes offline, -ENOMEM,
  * or -EINTR for a fatal signal.
  */
-int gmem_frames_add(struct gmem_inode *gi, struct gmem_block *block,
+int gmem_frames_add(struct gmemfd_inode *fi, struct gmem_block *block,
 		    struct gmem_memory *memory)
 {
 	unsigned long key = page_to_pfn(memory->loan.page) >> GMEM_REGION_ORDER;
 	int err;
 
-	memory->gi = gi;
-	memory->index = gmem_pgoff(gi, block, 0);
+	memory->fi = fi;
+	memory->index = gmem_pgoff(fi, block, 0);
 	err = xa_reserve(&gmem_frames, key, GFP_KERNEL);
 	if (err)
 		return err;
@@ -120,7 +120,7 @@ err_release:
 void gmem_frames_leave_file(struct gmem_memory *memory)
 {
 	scoped_guard(mutex, &gmem_frames_lock)
-		memory->gi = NULL;
+		memory->fi = NULL;
 }
 
 /**

@@ -53,7 +53,7 @@
 /**
  * struct gmem_memory - memory behind a block
  * @loan: what hugetlb lent
- * @gi: the file, and
+ * @fi: the file, and
  * @index: the page of it where this is; NULL once it has left the file; under
  *	gmem_frames_lock
  * @mending: being put together again, so that memory errors have to wait; under
@@ -73,7 +73,7 @@
  */
 struct gmem_memory {
 	struct gmem_loan loan;
-	struct gmem_inode *gi;
+	struct gmemfd_inode *fi;
 	pgoff_t index;
 	bool mending;
 	atomic_t away;
@@ -99,11 +99,11 @@ struct gmem_memory {
  *         mapping->i_mmap_rwsem, page table locks
  *       gmem_frames_lock
  *       init_mm.mmap_lock, with no folio locked
- *       gmem_inode.bindings_lock
+ *       gmemfd_inode.bindings_lock
  *         kvm->mmu_lock
  *
  *   kvm->slots_lock
- *     gmem_inode.bindings_lock
+ *     gmemfd_inode.bindings_lock
  *
  * A guest's fault takes a block's lock and nothing else of ours.
  *
@@ -115,7 +115,7 @@ struct gmem_memory {
  * conversion as long as that takes.  Whoever waits for one can be killed.
  *
  * A conversion holds the locks of all its blocks.  Lockdep has no room for
- * that many: it does not track them one by one but as gmem_inode.lock_map.
+ * that many: it does not track them one by one but as gmemfd_inode.lock_map.
  */
 struct gmem_block {
 	struct rw_semaphore lock;
@@ -125,7 +125,7 @@ struct gmem_block {
 };
 
 /**
- * struct gmem_inode - a gmem file
+ * struct gmemfd_inode - a gmem file
  * @inode: its inode, which stays while a block has memory; i_size does not change
  * @refs: one of the open file, one of each binding, and of whoever looks at memory
  * @pool: the reservation of all its blocks
@@ -144,7 +144,7 @@ struct gmem_block {
  *
  * The inode may outlive it: an O_PATH fd has no use for memory.
  */
-struct gmem_inode {
+struct gmemfd_inode {
 	struct inode *inode;
 	refcount_t refs;
 	struct gmem_pool pool;
@@ -163,33 +163,33 @@ struct gmem_inode {
 	struct gmem_block blocks[] __counted_by(nr_blocks);
 };
 
-static inline unsigned long gmem_block_pages(const struct gmem_inode *gi)
+static inline unsigned long gmem_block_pages(const struct gmemfd_inode *fi)
 {
-	return 1UL << gi->block_order;
+	return 1UL << fi->block_order;
 }
 
-static inline unsigned long gmem_block_regions(const struct gmem_inode *gi)
+static inline unsigned long gmem_block_regions(const struct gmemfd_inode *fi)
 {
-	return 1UL << (gi->block_order - GMEM_REGION_ORDER);
+	return 1UL << (fi->block_order - GMEM_REGION_ORDER);
 }
 
 /* The block that has page @index of the file. */
-static inline struct gmem_block *gmem_block_at(struct gmem_inode *gi, pgoff_t index)
+static inline struct gmem_block *gmem_block_at(struct gmemfd_inode *fi, pgoff_t index)
 {
-	return &gi->blocks[index >> gi->block_order];
+	return &fi->blocks[index >> fi->block_order];
 }
 
 /* Page @index of the file, counted in its block. */
-static inline unsigned long gmem_page_in_block(const struct gmem_inode *gi, pgoff_t index)
+static inline unsigned long gmem_page_in_block(const struct gmemfd_inode *fi, pgoff_t index)
 {
-	return index & (gmem_block_pages(gi) - 1);
+	return index & (gmem_block_pages(fi) - 1);
 }
 
 /* Page @i of @block, counted in the file. */
-static inline pgoff_t gmem_pgoff(const struct gmem_inode *gi,
+static inline pgoff_t gmem_pgoff(const struct gmemfd_inode *fi,
 				 const struct gmem_block *block, unsigned long i)
 {
-	return ((pgoff_t)(block - gi->blocks) << gi->block_order) + i;
+	return ((pgoff_t)(block - fi->blocks) << fi->block_order) + i;
 }
 
 /**
@@ -224,14 +224,14 @@ static inline bool gmem_walk_range(struct gmem_walk *walk)
 	return true;
 }
 
-static inline void gmem_walk_span(struct gmem_inode *gi, struct gmem_walk *walk)
+static inline void gmem_walk_span(struct gmemfd_inode *fi, struct gmem_walk *walk)
 {
-	walk->block = gmem_block_at(gi, walk->pos);
-	walk->lo = gmem_page_in_block(gi, walk->pos);
-	walk->hi = min(gmem_block_pages(gi), walk->lo + (walk->last - walk->pos));
+	walk->block = gmem_block_at(fi, walk->pos);
+	walk->lo = gmem_page_in_block(fi, walk->pos);
+	walk->hi = min(gmem_block_pages(fi), walk->lo + (walk->last - walk->pos));
 }
 
-static inline bool gmem_walk_start(struct gmem_inode *gi, struct gmem_walk *walk,
+static inline bool gmem_walk_start(struct gmemfd_inode *fi, struct gmem_walk *walk,
 				   const struct gmemfd_convert_range *ranges,
 				   unsigned int nr)
 {
@@ -239,11 +239,11 @@ static inline bool gmem_walk_start(struct gmem_inode *gi, struct gmem_walk *walk
 	walk->end = ranges + nr;
 	if (!gmem_walk_range(walk))
 		return false;
-	gmem_walk_span(gi, walk);
+	gmem_walk_span(fi, walk);
 	return true;
 }
 
-static inline bool gmem_walk_next(struct gmem_inode *gi, struct gmem_walk *walk)
+static inline bool gmem_walk_next(struct gmemfd_inode *fi, struct gmem_walk *walk)
 {
 	walk->pos += walk->hi - walk->lo;
 	if (walk->pos == walk->last) {
@@ -251,14 +251,14 @@ static inline bool gmem_walk_next(struct gmem_inode *gi, struct gmem_walk *walk)
 		if (!gmem_walk_range(walk))
 			return false;
 	}
-	gmem_walk_span(gi, walk);
+	gmem_walk_span(fi, walk);
 	return true;
 }
 
 /* Go through all spans of @nr ranges, of which none is empty. */
-#define for_each_span(walk, gi, ranges, nr)				\
-	for (bool __more = gmem_walk_start(gi, &(walk), ranges, nr); __more;	\
-	     __more = gmem_walk_next(gi, &(walk)))
+#define for_each_span(walk, fi, ranges, nr)				\
+	for (bool __more = gmem_walk_start(fi, &(walk), ranges, nr); __more;	\
+	     __more = gmem_walk_next(fi, &(walk)))
 
 /* Tests let calls of the shim fail, each that may. */
 #ifdef CONFIG_FAULT_INJECTION
@@ -275,9 +275,9 @@ static inline bool gmem_should_fail(void)
 }
 #endif
 
-static inline bool gmem_off_direct_map(const struct gmem_inode *gi)
+static inline bool gmem_off_direct_map(const struct gmemfd_inode *fi)
 {
-	return !(gi->flags & GMEMFD_CREATE_KEEP_DIRECT_MAP);
+	return !(fi->flags & GMEMFD_CREATE_KEEP_DIRECT_MAP);
 }
 
 /**
@@ -285,7 +285,7 @@ static inline bool gmem_off_direct_map(const struct gmem_inode *gi)
  * @kvm: the VM, with a reference to it and to @ops->owner; NULL for none
  * @ops: how to talk to it
  * @nr: slots begun
- * @vms_gone: what gmem_inode.vms_gone was
+ * @vms_gone: what gmemfd_inode.vms_gone was
  */
 struct gmem_invalidation {
 	struct kvm *kvm;
@@ -295,23 +295,23 @@ struct gmem_invalidation {
 };
 
 /* block.c */
-void gmem_put(struct gmem_inode *gi);
-int gmem_lock_ranges(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+void gmem_file_put(struct gmemfd_inode *fi);
+int gmem_lock_ranges(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ranges,
 		     unsigned int nr);
-void gmem_unlock_ranges(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+void gmem_unlock_ranges(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ranges,
 			unsigned int nr);
-void gmem_lock_block(struct gmem_inode *gi, struct gmem_block *block);
-int gmem_lock_block_killable(struct gmem_inode *gi, struct gmem_block *block);
-void gmem_unlock_block(struct gmem_inode *gi, struct gmem_block *block);
-int gmem_lock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
-void gmem_unlock_block_shared(struct gmem_inode *gi, struct gmem_block *block);
-void gmem_unmap(struct gmem_inode *gi, struct gmem_block *block,
+void gmem_lock_block(struct gmemfd_inode *fi, struct gmem_block *block);
+int gmem_lock_block_killable(struct gmemfd_inode *fi, struct gmem_block *block);
+void gmem_unlock_block(struct gmemfd_inode *fi, struct gmem_block *block);
+int gmem_lock_block_shared(struct gmemfd_inode *fi, struct gmem_block *block);
+void gmem_unlock_block_shared(struct gmemfd_inode *fi, struct gmem_block *block);
+void gmem_unmap(struct gmemfd_inode *fi, struct gmem_block *block,
 		unsigned long lo, unsigned long hi);
 
 /* frames.c */
 extern struct mutex gmem_frames_lock;
 struct gmem_memory *gmem_frames_find(unsigned long pfn);
-int gmem_frames_add(struct gmem_inode *gi, struct gmem_block *block,
+int gmem_frames_add(struct gmemfd_inode *fi, struct gmem_block *block,
 		    struct gmem_memory *memory);
 void gmem_frames_leave_file(struct gmem_memory *memory);
 void gmem_frames_start_mending(struct gmem_memory *memory);
@@ -356,27 +356,27 @@ void gmem_direct_map_merge_shared(struct gmem_block *block, unsigned long lo,
 int gmem_memory_break(struct gmem_memory *memory);
 bool gmem_poison_unlocated(const struct gmem_memory *memory);
 int gmem_locate_poison(struct gmem_memory *memory);
-bool gmem_poisoned(const struct gmem_block *block, unsigned long lo,
-		   unsigned long nr);
+bool gmem_has_poison(const struct gmem_block *block, unsigned long lo,
+		     unsigned long nr);
 struct folio *gmem_next_shared_folio(const struct gmem_block *block,
 				     unsigned long *i, unsigned long *next,
 				     unsigned long hi);
-void gmem_unmap_settled(struct gmem_inode *gi, struct gmem_block *block,
-			unsigned long lo, unsigned long hi);
-bool gmem_folio_freeze(struct gmem_inode *gi, struct gmem_block *block,
+void gmem_unmap_sync(struct gmemfd_inode *fi, struct gmem_block *block,
+		     unsigned long lo, unsigned long hi);
+bool gmem_folio_freeze(struct gmemfd_inode *fi, struct gmem_block *block,
 		       struct folio *folio, int tries);
-unsigned int gmem_folio_order(const struct gmem_inode *gi,
-			      const struct gmem_block *block, unsigned long i);
-void gmem_shape(struct gmem_inode *gi, struct gmem_block *block,
-		unsigned long lo, unsigned long hi);
-bool gmem_wants_split(const struct gmem_inode *gi, const struct gmem_block *block,
-		      unsigned long i);
-int gmem_split_poisoned(struct gmem_inode *gi, struct gmem_block *block,
+unsigned int gmem_wanted_folio_order(const struct gmemfd_inode *fi,
+				     const struct gmem_block *block, unsigned long i);
+void gmem_reshape(struct gmemfd_inode *fi, struct gmem_block *block,
+		  unsigned long lo, unsigned long hi);
+bool gmem_folio_too_large(const struct gmemfd_inode *fi, const struct gmem_block *block,
+			  unsigned long i);
+int gmem_split_poisoned(struct gmemfd_inode *fi, struct gmem_block *block,
 			unsigned long i);
 
 /* home.c */
 void gmem_memory_free(struct gmem_memory *memory);
-void gmem_memory_leave(struct gmem_inode *gi, struct gmem_block *block);
+void gmem_memory_leave(struct gmemfd_inode *fi, struct gmem_block *block);
 void gmem_folio_came_home(struct folio *folio);
 void gmem_home_flush(void);
 void gmem_home_counts(long *away, long *backlog);
@@ -384,42 +384,42 @@ int gmem_home_init(struct address_space *away_mapping);
 void gmem_home_exit(void);
 
 /* memory.c */
-int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block);
+int gmem_memory_take(struct gmemfd_inode *fi, struct gmem_block *block);
 bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
 			   unsigned long hi);
-int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
+int gmem_memory_make_ready(struct gmemfd_inode *fi, struct gmem_block *block,
 			   unsigned long lo, unsigned long hi);
-int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
+int gmem_memory_zero(struct gmemfd_inode *fi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi);
-bool gmem_memory_forget_next(struct gmem_inode *gi, struct gmem_block *block,
-			     unsigned long *lo, unsigned long hi);
-void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block);
+bool gmem_memory_scrub_next(struct gmemfd_inode *fi, struct gmem_block *block,
+			    unsigned long *lo, unsigned long hi);
+void gmem_memory_release(struct gmemfd_inode *fi, struct gmem_block *block);
 
 /* populate.c */
-bool gmem_touched(const struct gmem_block *block, unsigned long lo,
-		  unsigned long hi);
-int gmem_touch(struct gmem_inode *gi, struct gmem_block *block,
-	       unsigned long lo, unsigned long hi);
-int gmem_punch_pages(struct gmem_inode *gi, struct gmem_block *block,
+bool gmem_populated(const struct gmem_block *block, unsigned long lo,
+		    unsigned long hi);
+int gmem_populate(struct gmemfd_inode *fi, struct gmem_block *block,
+		  unsigned long lo, unsigned long hi);
+int gmem_punch_pages(struct gmemfd_inode *fi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi);
-void gmem_punch_block(struct gmem_inode *gi, struct gmem_block *block);
+void gmem_punch_block(struct gmemfd_inode *fi, struct gmem_block *block);
 
 /* kvm.c */
 int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
 		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops);
 void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot);
 int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order);
-int gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
+int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last,
 			      struct gmem_invalidation *inv);
 void gmem_kvm_invalidate_end(struct gmem_invalidation *inv);
-void gmem_kvm_wait_gone(struct gmem_inode *gi, const struct gmem_invalidation *inv);
-void gmem_kvm_release(struct gmem_inode *gi);
+void gmem_kvm_wait_gone(struct gmemfd_inode *fi, const struct gmem_invalidation *inv);
+void gmem_kvm_release(struct gmemfd_inode *fi);
 
 /* poison.c */
 int gmem_memory_error(struct page *page, int flags);
 
 /* convert.c */
-int gmem_convert(struct gmem_inode *gi, const struct gmemfd_convert_range *ranges,
+int gmem_convert(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ranges,
 		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy);
 
 /* map.c */

@@ -53,7 +53,7 @@ static struct folio *gmem_home_folio(struct llist_node *node)
 }
 
 /* One less of what keeps a block that has left its file; true if it was the last. */
-static bool gmem_memory_put_away(struct gmem_memory *memory)
+static bool gmem_memory_put(struct gmem_memory *memory)
 {
 	if (!atomic_dec_and_test(&memory->away))
 		return false;
@@ -73,7 +73,7 @@ static void gmem_home_work(struct work_struct *work)
 		folio->mapping = NULL;
 		gmem_folio_unmark(folio);
 		atomic_long_dec(&gmem_nr_home);
-		if (gmem_memory_put_away(memory))
+		if (gmem_memory_put(memory))
 			module_put(THIS_MODULE);
 		cond_resched();
 	}
@@ -125,18 +125,18 @@ void gmem_home_counts(long *away, long *backlog)
 }
 
 /* Let go of a shared folio.  True if somebody else still holds it. */
-static bool gmem_folio_send_away(struct gmem_inode *gi, struct gmem_block *block,
+static bool gmem_folio_send_away(struct gmemfd_inode *fi, struct gmem_block *block,
 				 struct gmem_memory *memory, struct folio *folio,
 				 unsigned long i, int tries)
 {
-	if (gmem_folio_freeze(gi, block, folio, tries)) {
+	if (gmem_folio_freeze(fi, block, folio, tries)) {
 		folio->mapping = NULL;
 		return false;
 	}
 	folio_lock(folio);
 	/* Another task may be between clearing its entry and the rmap. */
 	while (folio_mapped(folio)) {
-		gmem_unmap(gi, block, i, i + folio_nr_pages(folio));
+		gmem_unmap(fi, block, i, i + folio_nr_pages(folio));
 		cond_resched();
 	}
 	/* Not NULL: a page without mapping and count 1 looks ownerless. */
@@ -151,7 +151,7 @@ static bool gmem_folio_send_away(struct gmem_inode *gi, struct gmem_block *block
 }
 
 /* Let go of all shared folios.  True if some are still held, and come home later. */
-static bool gmem_memory_send_away(struct gmem_inode *gi, struct gmem_block *block)
+static bool gmem_memory_send_away(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	struct gmem_memory *memory = block->memory;
 	unsigned long i = 0, next;
@@ -160,10 +160,10 @@ static bool gmem_memory_send_away(struct gmem_inode *gi, struct gmem_block *bloc
 
 	if (!memory->broken)
 		return false;
-	for (; (folio = gmem_next_shared_folio(block, &i, &next, gmem_block_pages(gi)));
+	for (; (folio = gmem_next_shared_folio(block, &i, &next, gmem_block_pages(fi)));
 	     i = next) {
 		/* The time that one gets is enough for all. */
-		if (!gmem_folio_send_away(gi, block, memory, folio, i,
+		if (!gmem_folio_send_away(fi, block, memory, folio, i,
 					  away ? 0 : GMEM_RELEASE_TRIES))
 			continue;
 		/* Until the last of them is home. */
@@ -176,22 +176,22 @@ static bool gmem_memory_send_away(struct gmem_inode *gi, struct gmem_block *bloc
 
 /**
  * gmem_memory_leave - let go of a block's memory
- * @gi: the file
+ * @fi: the file
  * @block: locked exclusively, with memory that has been scrubbed
  *
  * The memory is back in its pool when this returns, or as soon as the last reference
  * to a folio of it is gone.
  */
-void gmem_memory_leave(struct gmem_inode *gi, struct gmem_block *block)
+void gmem_memory_leave(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	struct gmem_memory *memory = block->memory;
 	bool away;
 
 	atomic_set(&memory->away, 1);
-	away = gmem_memory_send_away(gi, block);
+	away = gmem_memory_send_away(fi, block);
 	block->memory = NULL;
-	inode_sub_bytes(gi->inode, PAGE_SIZE << gi->block_order);
-	if (gmem_memory_put_away(memory) && away)
+	inode_sub_bytes(fi->inode, PAGE_SIZE << fi->block_order);
+	if (gmem_memory_put(memory) && away)
 		module_put(THIS_MODULE);
 }
 

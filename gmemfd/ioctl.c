@@ -20,7 +20,7 @@ static int gmem_compare_ranges(const void *a, const void *b)
 }
 
 /* The call ended early; but for -EINTR it goes on unless a handler runs. */
-static bool gmem_was_interrupted(int err)
+static bool gmem_error_is_interruption(int err)
 {
 	return err == -EINTR || err == -ERESTARTNOHAND || err == -ERESTARTNOINTR;
 }
@@ -62,19 +62,19 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 	/* Who is not told of a restart is not told what was in the way before it. */
 	if (busy != ULONG_MAX && err != -ERESTARTNOINTR)
 		*error_offset = (u64)busy << PAGE_SHIFT;
-	if (gmem_was_interrupted(err) && *timeout < KTIME_MAX)
+	if (gmem_error_is_interruption(err) && *timeout < KTIME_MAX)
 		*timeout = max(ktime_sub(deadline, ktime_get()), 0);
 	return err;
 }
 
 /* Errors that tell more than their number does. */
-static bool gmem_convert_tells(int err)
+static bool gmem_error_has_details(int err)
 {
-	return err == -EAGAIN || err == -ETIMEDOUT || gmem_was_interrupted(err);
+	return err == -EAGAIN || err == -ETIMEDOUT || gmem_error_is_interruption(err);
 }
 
 /* What upstream's flags ask for: is it done anyway?  They are not ours. */
-static int gmem_upstream_flags(u64 flags)
+static int gmem_check_upstream_flags(u64 flags)
 {
 	switch (flags) {
 	case 0:
@@ -99,7 +99,7 @@ static int gmem_ioctl_convert(struct file *file, unsigned int cmd, void __user *
 	if (memchr_inv(arg.reserved, 0, sizeof(arg.reserved)))
 		return -EINVAL;
 	if (cmd == GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2) {
-		err = gmem_upstream_flags(arg.flags);
+		err = gmem_check_upstream_flags(arg.flags);
 		if (err)
 			return err;
 		arg.flags = 0;
@@ -107,7 +107,7 @@ static int gmem_ioctl_convert(struct file *file, unsigned int cmd, void __user *
 	range = (struct gmemfd_convert_range) { arg.offset, arg.size, arg.attributes };
 	err = gmem_convert_ranges(file, &range, 1, arg.flags, &arg.error_offset,
 				  &arg.timeout);
-	if (gmem_convert_tells(err) &&
+	if (gmem_error_has_details(err) &&
 	    (put_user(arg.error_offset, &user->error_offset) ||
 	     put_user(arg.timeout, &user->timeout)))
 		return -EFAULT;
@@ -133,7 +133,7 @@ static int gmem_ioctl_convert_ranges(struct file *file, void __user *argp)
 	err = gmem_convert_ranges(file, ranges, arg.nr_ranges, arg.flags,
 				  &arg.error_offset, &arg.timeout);
 	kvfree(ranges);
-	if (gmem_convert_tells(err) &&
+	if (gmem_error_has_details(err) &&
 	    (put_user(arg.error_offset, &user->error_offset) ||
 	     put_user(arg.timeout, &user->timeout)))
 		return -EFAULT;
@@ -141,8 +141,8 @@ static int gmem_ioctl_convert_ranges(struct file *file, void __user *argp)
 }
 
 /* The pages from @i on that are alike, at most up to @hi; @block locked. */
-static unsigned long gmem_describe(struct gmem_inode *gi, struct gmem_block *block,
-				   unsigned long i, unsigned long hi,
+static unsigned long gmem_describe_pages(struct gmemfd_inode *fi, struct gmem_block *block,
+					 unsigned long i, unsigned long hi,
 				   struct gmemfd_range *range)
 {
 	struct gmem_memory *memory = block->memory;
@@ -158,7 +158,7 @@ static unsigned long gmem_describe(struct gmem_inode *gi, struct gmem_block *blo
 	region = i >> GMEM_REGION_ORDER;
 	range->flags |= GMEMFD_RANGE_ALLOCATED;
 	if (!memory->broken)
-		range->folio_order = gi->block_order;
+		range->folio_order = fi->block_order;
 	else if (!test_bit(region, memory->split))
 		range->folio_order = GMEM_REGION_ORDER;
 	if (test_bit(region, memory->ready))
@@ -168,7 +168,7 @@ static unsigned long gmem_describe(struct gmem_inode *gi, struct gmem_block *blo
 }
 
 /* Fill in @range with the like pages from *@posp on, and say where they end. */
-static int gmem_next_range(struct gmem_inode *gi, pgoff_t *posp, pgoff_t last,
+static int gmem_next_range(struct gmemfd_inode *fi, pgoff_t *posp, pgoff_t last,
 			   struct gmemfd_range *range)
 {
 	pgoff_t start = *posp, pos = start;
@@ -176,15 +176,15 @@ static int gmem_next_range(struct gmem_inode *gi, pgoff_t *posp, pgoff_t last,
 	int err;
 
 	while (pos < last) {
-		struct gmem_block *block = gmem_block_at(gi, pos);
-		unsigned long i = gmem_page_in_block(gi, pos), hi, end;
+		struct gmem_block *block = gmem_block_at(fi, pos);
+		unsigned long i = gmem_page_in_block(fi, pos), hi, end;
 
-		hi = min(gmem_block_pages(gi), i + (last - pos));
-		err = gmem_lock_block_shared(gi, block);
+		hi = min(gmem_block_pages(fi), i + (last - pos));
+		err = gmem_lock_block_shared(fi, block);
 		if (err)
 			return err;
-		end = gmem_describe(gi, block, i, hi, &more);
-		gmem_unlock_block_shared(gi, block);
+		end = gmem_describe_pages(fi, block, i, hi, &more);
+		gmem_unlock_block_shared(fi, block);
 
 		if (pos == start)
 			*range = more;

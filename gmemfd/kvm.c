@@ -13,7 +13,7 @@
 
 /**
  * struct gmem_binding - a memslot on a file
- * @node: on gmem_inode.bindings
+ * @node: on gmemfd_inode.bindings
  * @slot: KVM's
  * @first: first page of the file in it
  * @last: first page behind
@@ -39,7 +39,7 @@ struct gmem_binding {
 int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
 		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops)
 {
-	struct gmem_inode *gi = file_inode(file)->i_private;
+	struct gmemfd_inode *fi = file_inode(file)->i_private;
 	struct gmem_binding *other;
 	struct gmem_binding *binding __free(kfree) =
 		kmalloc_obj(*binding, GMEM_GFP);
@@ -52,30 +52,30 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 		.last = first + nr,
 	};
 
-	guard(mutex)(&gi->bindings_lock);
-	if (gi->kvm && gi->kvm != kvm)
+	guard(mutex)(&fi->bindings_lock);
+	if (fi->kvm && fi->kvm != kvm)
 		return -EBUSY;
-	list_for_each_entry(other, &gi->bindings, node) {
+	list_for_each_entry(other, &fi->bindings, node) {
 		if (other->first < binding->last && binding->first < other->last)
 			return -EEXIST;
 	}
-	gi->kvm = kvm;
-	gi->kvm_ops = ops;
-	refcount_inc(&gi->refs);
-	list_add(&no_free_ptr(binding)->node, &gi->bindings);
+	fi->kvm = kvm;
+	fi->kvm_ops = ops;
+	refcount_inc(&fi->refs);
+	list_add(&no_free_ptr(binding)->node, &fi->bindings);
 	return 0;
 }
 
 /* Under bindings_lock; the binding's reference to the file is the caller's now. */
-static void gmem_binding_free(struct gmem_inode *gi, struct gmem_binding *binding)
+static void gmem_binding_free(struct gmemfd_inode *fi, struct gmem_binding *binding)
 {
 	list_del(&binding->node);
 	kfree(binding);
-	if (!list_empty(&gi->bindings))
+	if (!list_empty(&fi->bindings))
 		return;
-	gi->kvm = NULL;
-	WRITE_ONCE(gi->vms_gone, gi->vms_gone + 1);
-	wake_up_all(&gi->vm_gone);
+	fi->kvm = NULL;
+	WRITE_ONCE(fi->vms_gone, fi->vms_gone + 1);
+	wake_up_all(&fi->vm_gone);
 }
 
 /**
@@ -85,27 +85,27 @@ static void gmem_binding_free(struct gmem_inode *gi, struct gmem_binding *bindin
  */
 void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
 {
-	struct gmem_inode *gi = file_inode(file)->i_private;
+	struct gmemfd_inode *fi = file_inode(file)->i_private;
 	struct gmem_binding *binding;
 	bool found = false;
 
-	mutex_lock(&gi->bindings_lock);
-	list_for_each_entry(binding, &gi->bindings, node) {
+	mutex_lock(&fi->bindings_lock);
+	list_for_each_entry(binding, &fi->bindings, node) {
 		found = binding->slot == slot;
 		if (found) {
-			gmem_binding_free(gi, binding);
+			gmem_binding_free(fi, binding);
 			break;
 		}
 	}
-	mutex_unlock(&gi->bindings_lock);
+	mutex_unlock(&fi->bindings_lock);
 	/* The file may have gone: it waits for its bindings, and not for this. */
 	if (found)
-		gmem_put(gi);
+		gmem_file_put(fi);
 }
 
 /**
  * gmem_kvm_invalidate_begin - unmap pages from the guest and keep them so
- * @gi: the file
+ * @fi: the file
  * @first: first page
  * @last: first page behind
  * @inv: for gmem_kvm_invalidate_end(), or gmem_kvm_wait_gone()
@@ -117,25 +117,25 @@ void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
  * more, but pages are still mapped until gmem_kvm_wait_gone(), which is called with
  * no block locked: the VM may wait for who waits for that.
  */
-int gmem_kvm_invalidate_begin(struct gmem_inode *gi, pgoff_t first, pgoff_t last,
+int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last,
 			      struct gmem_invalidation *inv)
 {
 	struct gmem_binding *binding;
 
 	*inv = (struct gmem_invalidation) {};
-	guard(mutex)(&gi->bindings_lock);
-	if (!gi->kvm)
+	guard(mutex)(&fi->bindings_lock);
+	if (!fi->kvm)
 		return 0;
-	inv->vms_gone = gi->vms_gone;
-	if (!try_module_get(gi->kvm_ops->owner))
+	inv->vms_gone = fi->vms_gone;
+	if (!try_module_get(fi->kvm_ops->owner))
 		return -EAGAIN;
-	if (!gi->kvm_ops->get(gi->kvm)) {
-		module_put(gi->kvm_ops->owner);
+	if (!fi->kvm_ops->get(fi->kvm)) {
+		module_put(fi->kvm_ops->owner);
 		return -EAGAIN;
 	}
-	inv->kvm = gi->kvm;
-	inv->ops = gi->kvm_ops;
-	list_for_each_entry(binding, &gi->bindings, node) {
+	inv->kvm = fi->kvm;
+	inv->ops = fi->kvm_ops;
+	list_for_each_entry(binding, &fi->bindings, node) {
 		if (binding->first >= last || binding->last <= first)
 			continue;
 		inv->ops->invalidate_begin(inv->kvm, binding->slot,
@@ -164,33 +164,33 @@ void gmem_kvm_invalidate_end(struct gmem_invalidation *inv)
 
 /**
  * gmem_kvm_wait_gone - wait until a VM that is being destroyed has unmapped all
- * @gi: the file
+ * @fi: the file
  * @inv: from gmem_kvm_invalidate_begin(), which said -EAGAIN
  */
-void gmem_kvm_wait_gone(struct gmem_inode *gi, const struct gmem_invalidation *inv)
+void gmem_kvm_wait_gone(struct gmemfd_inode *fi, const struct gmem_invalidation *inv)
 {
-	wait_event(gi->vm_gone, READ_ONCE(gi->vms_gone) != inv->vms_gone);
+	wait_event(fi->vm_gone, READ_ONCE(fi->vms_gone) != inv->vms_gone);
 }
 
 /**
  * gmem_kvm_release - the file goes: so does all that a guest has mapped of it
- * @gi: the file, which nobody can look pages up in any more
+ * @fi: the file, which nobody can look pages up in any more
  */
-void gmem_kvm_release(struct gmem_inode *gi)
+void gmem_kvm_release(struct gmemfd_inode *fi)
 {
 	struct gmem_binding *binding, *next;
 	struct gmem_invalidation inv;
 
-	while (gmem_kvm_invalidate_begin(gi, 0, gi->nr_blocks << gi->block_order, &inv))
-		gmem_kvm_wait_gone(gi, &inv);
+	while (gmem_kvm_invalidate_begin(fi, 0, fi->nr_blocks << fi->block_order, &inv))
+		gmem_kvm_wait_gone(fi, &inv);
 	if (!inv.kvm)
 		return;
 	inv.ops->lock(inv.kvm);
-	scoped_guard(mutex, &gi->bindings_lock) {
-		list_for_each_entry_safe(binding, next, &gi->bindings, node) {
+	scoped_guard(mutex, &fi->bindings_lock) {
+		list_for_each_entry_safe(binding, next, &fi->bindings, node) {
 			inv.ops->forget(binding->slot);
-			gmem_binding_free(gi, binding);
-			gmem_put(gi);	/* never the last: the file has one */
+			gmem_binding_free(fi, binding);
+			gmem_file_put(fi);	/* never the last: the file has one */
 		}
 	}
 	inv.ops->unlock(inv.kvm);
@@ -201,21 +201,21 @@ void gmem_kvm_release(struct gmem_inode *gi)
  * How much around page @i a guest can be given at once, as an order; negative
  * if something has to be done to the page first.
  */
-static int gmem_guest_order(struct gmem_inode *gi, struct gmem_block *block,
+static int gmem_guest_order(struct gmemfd_inode *fi, struct gmem_block *block,
 			    unsigned long i)
 {
 	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
-	unsigned long hi = lo + GMEM_REGION_PAGES, nr = gmem_block_pages(gi);
+	unsigned long hi = lo + GMEM_REGION_PAGES, nr = gmem_block_pages(fi);
 	struct gmem_memory *memory = block->memory;
 
-	if (!gmem_touched(block, i, i + 1) || gmem_poison_unlocated(memory))
+	if (!gmem_populated(block, i, i + 1) || gmem_poison_unlocated(memory))
 		return -EAGAIN;
 	if (PageHWPoison(memory->loan.page + i))
 		return -EHWPOISON;
-	if (!block->punched && bitmap_full(memory->ready, gmem_block_regions(gi)) &&
-	    !gmem_poisoned(block, 0, nr))
-		return gi->block_order;
-	if (gmem_touched(block, lo, hi) && !gmem_poisoned(block, lo, hi - lo))
+	if (!block->punched && bitmap_full(memory->ready, gmem_block_regions(fi)) &&
+	    !gmem_has_poison(block, 0, nr))
+		return fi->block_order;
+	if (gmem_populated(block, lo, hi) && !gmem_has_poison(block, lo, hi - lo))
 		return GMEM_REGION_ORDER;
 	return 0;
 }
@@ -224,8 +224,8 @@ static int gmem_guest_order(struct gmem_inode *gi, struct gmem_block *block,
  * Make page @i fit for use: with all of its region where none of that has been
  * touched, alone where its neighbours are in use and it has been punched.
  */
-static int gmem_guest_touch(struct gmem_inode *gi, struct gmem_block *block,
-			    unsigned long i)
+static int gmem_guest_populate(struct gmemfd_inode *fi, struct gmem_block *block,
+			       unsigned long i)
 {
 	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
 	unsigned long hi = lo + GMEM_REGION_PAGES;
@@ -236,7 +236,7 @@ static int gmem_guest_touch(struct gmem_inode *gi, struct gmem_block *block,
 		lo = i;
 		hi = i + 1;
 	}
-	err = gmem_touch(gi, block, lo, hi);
+	err = gmem_populate(fi, block, lo, hi);
 	return err ?: gmem_locate_poison(block->memory);
 }
 
@@ -251,23 +251,23 @@ static int gmem_guest_touch(struct gmem_inode *gi, struct gmem_block *block,
  */
 int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order)
 {
-	struct gmem_inode *gi = file_inode(file)->i_private;
-	struct gmem_block *block = gmem_block_at(gi, index);
-	unsigned long i = gmem_page_in_block(gi, index);
+	struct gmemfd_inode *fi = file_inode(file)->i_private;
+	struct gmem_block *block = gmem_block_at(fi, index);
+	unsigned long i = gmem_page_in_block(fi, index);
 	int ret, err;
 
-	err = gmem_lock_block_shared(gi, block);
+	err = gmem_lock_block_shared(fi, block);
 	if (err)
 		return err;
-	while ((ret = gmem_guest_order(gi, block, i)) == -EAGAIN) {
-		gmem_unlock_block_shared(gi, block);
-		err = gmem_lock_block_killable(gi, block);
+	while ((ret = gmem_guest_order(fi, block, i)) == -EAGAIN) {
+		gmem_unlock_block_shared(fi, block);
+		err = gmem_lock_block_killable(fi, block);
 		if (err)
 			return err;
-		err = gmem_guest_touch(gi, block, i);
-		gmem_unlock_block(gi, block);
+		err = gmem_guest_populate(fi, block, i);
+		gmem_unlock_block(fi, block);
 		if (!err)
-			err = gmem_lock_block_shared(gi, block);
+			err = gmem_lock_block_shared(fi, block);
 		if (err)
 			return err;
 	}
@@ -276,6 +276,6 @@ int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order)
 		*pfn = page_to_pfn(block->memory->loan.page + i);
 		ret = 0;
 	}
-	gmem_unlock_block_shared(gi, block);
+	gmem_unlock_block_shared(fi, block);
 	return ret;
 }

@@ -10,11 +10,11 @@
 #include "gmemfd.h"
 
 /* A fault on page @i maps no more than its folio: which pages may that be? */
-static void gmem_fault_range(const struct gmem_inode *gi,
+static void gmem_folio_range(const struct gmemfd_inode *fi,
 			     const struct gmem_block *block, unsigned long i,
 			     unsigned long *lo, unsigned long *hi)
 {
-	unsigned long nr = 1UL << gmem_folio_order(gi, block, i);
+	unsigned long nr = 1UL << gmem_wanted_folio_order(fi, block, i);
 
 	*lo = round_down(i, nr);
 	*hi = *lo + nr;
@@ -23,7 +23,7 @@ static void gmem_fault_range(const struct gmem_inode *gi,
 static vm_fault_t gmem_fault(struct vm_fault *vmf)
 {
 	struct inode *inode = file_inode(vmf->vma->vm_file);
-	struct gmem_inode *gi = inode->i_private;
+	struct gmemfd_inode *fi = inode->i_private;
 	vm_fault_t ret = VM_FAULT_LOCKED;
 	struct gmem_block *block;
 	unsigned long i, lo, hi;
@@ -32,34 +32,34 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 
 	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
 		return VM_FAULT_SIGBUS;
-	block = gmem_block_at(gi, vmf->pgoff);
-	i = gmem_page_in_block(gi, vmf->pgoff);
+	block = gmem_block_at(fi, vmf->pgoff);
+	i = gmem_page_in_block(fi, vmf->pgoff);
 
 	/* Who is killed may be told anything. */
-	if (gmem_lock_block_shared(gi, block))
+	if (gmem_lock_block_shared(fi, block))
 		return VM_FAULT_SIGBUS;
 	for (;;) {
 		if (gmem_state_private(&block->state, i)) {
 			ret = VM_FAULT_SIGBUS;
 			goto out;
 		}
-		gmem_fault_range(gi, block, i, &lo, &hi);
-		if (gmem_touched(block, lo, hi) && !gmem_wants_split(gi, block, i))
+		gmem_folio_range(fi, block, i, &lo, &hi);
+		if (gmem_populated(block, lo, hi) && !gmem_folio_too_large(fi, block, i))
 			break;
-		gmem_unlock_block_shared(gi, block);
-		err = gmem_lock_block_killable(gi, block);
+		gmem_unlock_block_shared(fi, block);
+		err = gmem_lock_block_killable(fi, block);
 		if (err)
 			return VM_FAULT_SIGBUS;
 		if (!gmem_state_private(&block->state, i)) {
-			gmem_fault_range(gi, block, i, &lo, &hi);
-			err = gmem_touch(gi, block, lo, hi) ?:
-			      gmem_split_poisoned(gi, block, i);
+			gmem_folio_range(fi, block, i, &lo, &hi);
+			err = gmem_populate(fi, block, lo, hi) ?:
+			      gmem_split_poisoned(fi, block, i);
 		}
 		/* Not downgrade_write(): lockdep would not know the lock. */
-		gmem_unlock_block(gi, block);
+		gmem_unlock_block(fi, block);
 		if (err)
 			return vmf_error(err);
-		if (gmem_lock_block_shared(gi, block))
+		if (gmem_lock_block_shared(fi, block))
 			return VM_FAULT_SIGBUS;
 	}
 	/* Locked until it is mapped: see gmem_folio_freeze(). */
@@ -73,26 +73,26 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 		ret = VM_FAULT_HWPOISON;
 	}
 out:
-	gmem_unlock_block_shared(gi, block);
+	gmem_unlock_block_shared(fi, block);
 	return ret;
 }
 
 #ifdef CONFIG_NUMA
 static int gmem_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
 {
-	struct gmem_inode *gi = file_inode(vma->vm_file)->i_private;
+	struct gmemfd_inode *fi = file_inode(vma->vm_file)->i_private;
 
-	return mpol_set_shared_policy(&gi->policy, vma, policy);
+	return mpol_set_shared_policy(&fi->policy, vma, policy);
 }
 
 static struct mempolicy *gmem_get_policy(struct vm_area_struct *vma,
 					 unsigned long addr, pgoff_t *index)
 {
-	struct gmem_inode *gi = file_inode(vma->vm_file)->i_private;
+	struct gmemfd_inode *fi = file_inode(vma->vm_file)->i_private;
 	pgoff_t pgoff = linear_page_index(vma, addr);
 
-	*index = pgoff >> gi->block_order;
-	return mpol_shared_policy_lookup(&gi->policy, pgoff);
+	*index = pgoff >> fi->block_order;
+	return mpol_shared_policy_lookup(&fi->policy, pgoff);
 }
 #endif
 

@@ -10,18 +10,18 @@
 
 #include "gmemfd.h"
 
-static int gmem_take_loan(struct gmem_inode *gi, struct gmem_block *block,
+static int gmem_take_loan(struct gmemfd_inode *fi, struct gmem_block *block,
 			  struct gmem_loan *loan)
 {
-	pgoff_t index = gmem_pgoff(gi, block, 0);
+	pgoff_t index = gmem_pgoff(fi, block, 0);
 	struct mempolicy *policy;
 	int err;
 
 	if (gmem_should_fail())
 		return -ENOSPC;
-	policy = mpol_shared_policy_lookup(&gi->policy, index);
-	err = gmem_loan_take(loan, &gi->pool, policy, index >> gi->block_order,
-			     gi->node);
+	policy = mpol_shared_policy_lookup(&fi->policy, index);
+	err = gmem_loan_take(loan, &fi->pool, policy, index >> fi->block_order,
+			     fi->node);
 	mpol_cond_put(policy);
 	/* Where sysctl vm.movable_gigantic_pages says so hugetlb does this. */
 	if (!err && is_zone_movable_page(loan->page)) {
@@ -32,21 +32,21 @@ static int gmem_take_loan(struct gmem_inode *gi, struct gmem_block *block,
 }
 
 /* Take a block that is known to memory offlining before it looks free. */
-static int gmem_take_known(struct gmem_inode *gi, struct gmem_block *block,
+static int gmem_take_known(struct gmemfd_inode *fi, struct gmem_block *block,
 			   struct gmem_memory *memory)
 {
 	int err;
 
 	for (;;) {
-		err = gmem_take_loan(gi, block, &memory->loan);
+		err = gmem_take_loan(fi, block, &memory->loan);
 		if (err == -ENOSPC) {
 			/* What was here before may be on its way home. */
 			gmem_home_flush();
-			err = gmem_take_loan(gi, block, &memory->loan);
+			err = gmem_take_loan(fi, block, &memory->loan);
 		}
 		if (err)
 			return err;
-		err = gmem_frames_add(gi, block, memory);
+		err = gmem_frames_add(fi, block, memory);
 		if (!err)
 			return 0;
 		gmem_loan_return(&memory->loan);
@@ -61,15 +61,15 @@ static int gmem_take_known(struct gmem_inode *gi, struct gmem_block *block,
 
 /**
  * gmem_memory_take - put memory behind a hole
- * @gi: the file
+ * @fi: the file
  * @block: a hole
  *
  * Return: 0, -ENOMEM, -ENOSPC if a cgroup limit or a memory policy is in the way
  * or somebody still holds what was here before, or -EINTR for a fatal signal.
  */
-int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
+int gmem_memory_take(struct gmemfd_inode *fi, struct gmem_block *block)
 {
-	unsigned long longs = BITS_TO_LONGS(gmem_block_regions(gi));
+	unsigned long longs = BITS_TO_LONGS(gmem_block_regions(fi));
 	struct gmem_memory *memory;
 	int err;
 
@@ -79,7 +79,7 @@ int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 	memory->zeroed = memory->ready + longs;
 	memory->split = memory->zeroed + longs;
 	memory->tables = memory->split + longs;
-	err = gmem_take_known(gi, block, memory);
+	err = gmem_take_known(fi, block, memory);
 	if (err) {
 		kfree(memory);
 		return err;
@@ -90,9 +90,9 @@ int gmem_memory_take(struct gmem_inode *gi, struct gmem_block *block)
 			goto err_return;
 	}
 	block->memory = memory;
-	inode_add_bytes(gi->inode, PAGE_SIZE << gi->block_order);
+	inode_add_bytes(fi->inode, PAGE_SIZE << fi->block_order);
 	if (memory->broken)
-		gmem_shape(gi, block, 0, gmem_block_pages(gi));
+		gmem_reshape(fi, block, 0, gmem_block_pages(fi));
 	return 0;
 
 err_return:
@@ -144,8 +144,8 @@ bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
 }
 
 /**
- * gmem_memory_forget_next - have an all private region as if it was never touched
- * @gi: the file
+ * gmem_memory_scrub_next - have an all private region as if it was never touched
+ * @fi: the file
  * @block: with memory, all of which is about to leave the file
  * @lo: in: where to start; out: first page behind the region
  * @hi: where to stop
@@ -155,8 +155,8 @@ bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
  *
  * Return: false if there is none left, or gmem_memory_scrub() has to see to it.
  */
-bool gmem_memory_forget_next(struct gmem_inode *gi, struct gmem_block *block,
-			     unsigned long *lo, unsigned long hi)
+bool gmem_memory_scrub_next(struct gmemfd_inode *fi, struct gmem_block *block,
+			    unsigned long *lo, unsigned long hi)
 {
 	struct gmem_memory *memory = block->memory;
 	unsigned long i, end;
@@ -166,7 +166,7 @@ bool gmem_memory_forget_next(struct gmem_inode *gi, struct gmem_block *block,
 		if (i + GMEM_REGION_PAGES > end)
 			continue;
 		if (gmem_poison_unlocated(memory) ||
-		    (gmem_off_direct_map(gi) &&
+		    (gmem_off_direct_map(fi) &&
 		     gmem_direct_map_restore(memory->loan.page + i, GMEM_REGION_PAGES)))
 			return false;
 		gmem_zero_region(memory, i >> GMEM_REGION_ORDER);
@@ -186,22 +186,22 @@ static void gmem_clear_runs(const struct gmem_block *block, enum gmem_run_kind k
 		gmem_clear_pages(block->memory->loan.page + lo, end - lo);
 }
 
-static int gmem_try_scrub(struct gmem_inode *gi, struct gmem_block *block)
+static int gmem_try_scrub(struct gmemfd_inode *fi, struct gmem_block *block)
 {
-	unsigned long nr = gmem_block_pages(gi);
+	unsigned long nr = gmem_block_pages(fi);
 	int err;
 
 	err = gmem_locate_poison(block->memory);
 	if (err)
 		return err;
-	if (gmem_off_direct_map(gi)) {
+	if (gmem_off_direct_map(fi)) {
 		err = gmem_should_fail() ? -ENOMEM :
 		      gmem_direct_map_expose_private(block, 0, nr);
 		if (err)
 			return err;
 	}
 	gmem_clear_runs(block, GMEM_RUN_PRIVATE, 0, nr);
-	if (gmem_off_direct_map(gi))
+	if (gmem_off_direct_map(fi))
 		WARN_ON_ONCE(gmem_direct_map_restore_private(block, 0, nr));
 	return 0;
 }
@@ -214,28 +214,28 @@ static int gmem_try_scrub(struct gmem_inode *gi, struct gmem_block *block)
  * so it waits for one.  Contents that a poisoned page, nobody knows which, is among
  * stay where they are: out of the direct map, and in a block that hugetlb keeps.
  */
-static void gmem_memory_scrub(struct gmem_inode *gi, struct gmem_block *block)
+static void gmem_memory_scrub(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	unsigned long lo = 0;
 
-	while (gmem_memory_forget_next(gi, block, &lo, gmem_block_pages(gi)))
+	while (gmem_memory_scrub_next(fi, block, &lo, gmem_block_pages(fi)))
 		cond_resched();
-	while (gmem_try_scrub(gi, block) == -ENOMEM)
+	while (gmem_try_scrub(fi, block) == -ENOMEM)
 		schedule_timeout_uninterruptible(1);
-	if (gmem_off_direct_map(gi))
-		gmem_direct_map_merge(block->memory, 0, gmem_block_regions(gi));
+	if (gmem_off_direct_map(fi))
+		gmem_direct_map_merge(block->memory, 0, gmem_block_regions(fi));
 }
 
 /**
  * gmem_memory_make_ready - zero regions that have not been touched yet
- * @gi: the file
+ * @fi: the file
  * @block: with memory
  * @lo: first page of interest
  * @hi: first page behind
  *
  * Return: 0, or -ENOMEM if the direct map could not be split.
  */
-int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
+int gmem_memory_make_ready(struct gmemfd_inode *fi, struct gmem_block *block,
 			   unsigned long lo, unsigned long hi)
 {
 	struct gmem_memory *memory = block->memory;
@@ -257,7 +257,7 @@ int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 			gmem_zero_region(memory, first);
 	}
 
-	if (gmem_off_direct_map(gi) && block->state.kind != GMEM_ALL_SHARED) {
+	if (gmem_off_direct_map(fi) && block->state.kind != GMEM_ALL_SHARED) {
 		err = gmem_should_fail() ? -ENOMEM :
 		      gmem_direct_map_remove_unready(block, lo, hi);
 		if (err)
@@ -271,7 +271,7 @@ int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
 
 /**
  * gmem_memory_zero - zero part of a region again
- * @gi: the file
+ * @fi: the file
  * @block: with memory
  * @lo: first page
  * @hi: first page behind
@@ -279,7 +279,7 @@ int gmem_memory_make_ready(struct gmem_inode *gi, struct gmem_block *block,
  * Return: 0, or -ENOMEM with nothing done if private pages could not be
  * reached, or why a poisoned page could not be spared.
  */
-int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
+int gmem_memory_zero(struct gmemfd_inode *fi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi)
 {
 	int err;
@@ -287,13 +287,13 @@ int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
 	err = gmem_locate_poison(block->memory);
 	if (err)
 		return err;
-	if (gmem_off_direct_map(gi)) {
+	if (gmem_off_direct_map(fi)) {
 		err = gmem_direct_map_expose_private(block, lo, hi);
 		if (err)
 			return err;
 	}
 	gmem_clear_runs(block, GMEM_RUN_PRIVATE, lo, hi);
-	if (gmem_off_direct_map(gi)) {
+	if (gmem_off_direct_map(fi)) {
 		WARN_ON_ONCE(gmem_direct_map_remove_private(block, lo, hi));
 		gmem_direct_map_flush(block->memory->loan.page + lo, hi - lo);
 	}
@@ -303,16 +303,16 @@ int gmem_memory_zero(struct gmem_inode *gi, struct gmem_block *block,
 
 /**
  * gmem_memory_release - take a block's memory out of the file
- * @gi: the file
+ * @fi: the file
  * @block: locked exclusively, with memory
  *
  * Private contents are scrubbed.  The memory is back in its pool when this
  * returns, or as soon as the last reference to a folio of it is gone.
  */
-void gmem_memory_release(struct gmem_inode *gi, struct gmem_block *block)
+void gmem_memory_release(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	gmem_frames_leave_file(block->memory);
-	gmem_unmap(gi, block, 0, gmem_block_pages(gi));
-	gmem_memory_scrub(gi, block);
-	gmem_memory_leave(gi, block);
+	gmem_unmap(fi, block, 0, gmem_block_pages(fi));
+	gmem_memory_scrub(fi, block);
+	gmem_memory_leave(fi, block);
 }

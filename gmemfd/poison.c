@@ -11,22 +11,22 @@
 #include "gmemfd.h"
 
 /* Page @index of the file, which is the block's if it still has @memory. */
-static int gmem_poison_in_file(struct gmem_inode *gi, struct gmem_memory *memory,
+static int gmem_poison_in_file(struct gmemfd_inode *fi, struct gmem_memory *memory,
 			       pgoff_t index, struct page *page, int flags)
 {
-	struct gmem_block *block = gmem_block_at(gi, index);
-	unsigned long i = gmem_page_in_block(gi, index);
+	struct gmem_block *block = gmem_block_at(fi, index);
+	unsigned long i = gmem_page_in_block(fi, index);
 	struct gmem_invalidation inv = {};
 	int ret = -EAGAIN, err = 0;
 
-	gmem_lock_block(gi, block);
+	gmem_lock_block(fi, block);
 	if (block->memory != memory || memory->loan.page + i != page)
 		goto out;
 	/* If it cannot be broken, hugetlb poisons it as a whole. */
 	ret = gmem_memory_break(memory) ? -ENOENT : 0;
 	if (ret)
 		goto out;
-	err = gmem_kvm_invalidate_begin(gi, index, index + 1, &inv);
+	err = gmem_kvm_invalidate_begin(fi, index, index + 1, &inv);
 	if (err) {
 		ret = err;
 		goto out;
@@ -36,23 +36,23 @@ static int gmem_poison_in_file(struct gmem_inode *gi, struct gmem_memory *memory
 		put_page(page);
 	ret = gmem_page_poison(page, flags);
 	if (!gmem_state_private(&block->state, i)) {
-		gmem_unmap_settled(gi, block, i, i + 1);
-		gmem_split_poisoned(gi, block, i);
-	} else if (gmem_off_direct_map(gi) && gmem_touched(block, i, i + 1)) {
+		gmem_unmap_sync(fi, block, i, i + 1);
+		gmem_split_poisoned(fi, block, i);
+	} else if (gmem_off_direct_map(fi) && gmem_populated(block, i, i + 1)) {
 		/* An entry of its own, so that the others come back without memory. */
 		gmem_direct_map_remove(page, 1);
 	}
 out:
-	gmem_unlock_block(gi, block);
+	gmem_unlock_block(fi, block);
 	gmem_kvm_invalidate_end(&inv);
 	if (err)
-		gmem_kvm_wait_gone(gi, &inv);
+		gmem_kvm_wait_gone(fi, &inv);
 	return ret;
 }
 
 /* Page of memory that is in no file any more; under gmem_frames_lock. */
-static int gmem_poison_homeless(struct gmem_memory *memory, struct page *page,
-				int flags)
+static int gmem_poison_outside_file(struct gmem_memory *memory, struct page *page,
+				    int flags)
 {
 	int ret;
 
@@ -75,7 +75,7 @@ static int gmem_poison_homeless(struct gmem_memory *memory, struct page *page,
 int gmem_memory_error(struct page *page, int flags)
 {
 	struct gmem_memory *memory;
-	struct gmem_inode *gi;
+	struct gmemfd_inode *fi;
 	pgoff_t index;
 	int ret;
 
@@ -87,19 +87,19 @@ int gmem_memory_error(struct page *page, int flags)
 			gmem_frames_wait_mended();
 			continue;
 		}
-		gi = memory ? memory->gi : NULL;
-		if (gi) {
+		fi = memory ? memory->fi : NULL;
+		if (fi) {
 			/* The open file's is still there. */
-			refcount_inc(&gi->refs);
+			refcount_inc(&fi->refs);
 			index = memory->index + (page - memory->loan.page);
 		} else {
-			ret = gmem_poison_homeless(memory, page, flags);
+			ret = gmem_poison_outside_file(memory, page, flags);
 		}
 		mutex_unlock(&gmem_frames_lock);
 
-		if (gi) {
-			ret = gmem_poison_in_file(gi, memory, index, page, flags);
-			gmem_put(gi);
+		if (fi) {
+			ret = gmem_poison_in_file(fi, memory, index, page, flags);
+			gmem_file_put(fi);
 		}
 	} while (ret == -EAGAIN);
 	return ret;
