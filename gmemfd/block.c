@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The blocks of a file: their locks, and what user page tables have of them.
+ * The blocks of a file: their locks, and user page tables that map them.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -8,7 +8,8 @@
 #include "gmemfd.h"
 
 #ifdef CONFIG_FAULT_INJECTION
-struct fault_attr gmem_fail_attr = {	/* by fail-nth, and silently */
+/* Only fail-nth makes use of this, and it prints nothing. */
+struct fault_attr gmem_fail_attr = {
 	.interval = 1,
 	.times = ATOMIC_INIT(1),
 };
@@ -31,7 +32,7 @@ void gmem_file_put(struct gmemfd_inode *fi)
 	kvfree(fi);
 }
 
-/* Ranges can share blocks: each is unlocked once, up to block @last. */
+/* Ranges can share a block, which is unlocked once.  Block @last is the last one. */
 static void gmem_unlock_up_to(struct gmemfd_inode *fi,
 			      const struct gmemfd_convert_range *ranges,
 			      unsigned int nr, const struct gmem_block *last)
@@ -55,7 +56,7 @@ static void gmem_unlock_up_to(struct gmemfd_inode *fi,
  * @ranges: in ascending order, disjoint
  * @nr: how many
  *
- * Return: 0, or -EINTR if a fatal signal came.
+ * Return: 0, or -EINTR with nothing locked if a fatal signal came.
  */
 int gmem_lock_ranges(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ranges,
 		     unsigned int nr)
@@ -89,7 +90,7 @@ void gmem_unlock_ranges(struct gmemfd_inode *fi, const struct gmemfd_convert_ran
 }
 
 /**
- * gmem_lock_block - lock a block exclusively where there is no way back
+ * gmem_lock_block - lock a block exclusively where the caller cannot fail
  * @fi: the file
  * @block: the block
  */
@@ -127,7 +128,7 @@ void gmem_unlock_block(struct gmemfd_inode *fi, struct gmem_block *block)
 }
 
 /**
- * gmem_lock_block_shared - keep a block as it is
+ * gmem_lock_block_shared - lock a block shared, so that it stays as it is
  * @fi: the file
  * @block: the block
  *
@@ -154,7 +155,7 @@ void gmem_unlock_block_shared(struct gmemfd_inode *fi, struct gmem_block *block)
 }
 
 /**
- * gmem_unmap - take pages out of all user page tables
+ * gmem_unmap - take pages out of all user page tables [block]
  * @fi: the file
  * @block: the block
  * @lo: first page in it

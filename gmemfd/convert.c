@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Conversion: everything that can fail is done first, and undone in reverse
- * when it does; then the state is set and the folios follow it.
+ * Conversion.  Everything that can fail is done first, and if it fails what was done is
+ * undone in reverse order.  Then the state is set, and the folios follow it.
+ *
+ *   reserve   bitmaps for the state, with no block locked
+ *   lock      all blocks of the ranges
+ *   break     blocks of which pages become shared
+ *   freeze    folios of which pages become private: the step that references refuse
+ *   change    the direct map, and flush once
+ *   publish   the states; from here on nothing fails
+ *   reshape   the folios, and merge the direct map
+ *   unlock
  */
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
@@ -9,15 +18,15 @@
 
 #include "gmemfd.h"
 
-/* How long a conversion waits for a reference to turn out to be transient. */
+/* How often a conversion looks whether a reference is transient before it fails. */
 #define GMEM_CONVERT_TRIES	20
 
-/* How often one that waits for references looks at them, and tries meanwhile. */
+/* A conversion that waits looks at references so often, and tries after so many looks. */
 #define GMEM_WAIT_MIN_NS	(50 * NSEC_PER_USEC)
 #define GMEM_WAIT_MAX_NS	(10 * NSEC_PER_MSEC)
 #define GMEM_WAIT_LOOKS		4
 
-/* Nothing to do here. */
+/* Do all pages of the span have the state that they convert to?  [block] */
 static bool gmem_span_is_converted(const struct gmem_walk *walk)
 {
 	const struct gmem_state *state = &walk->block->state;
@@ -26,7 +35,7 @@ static bool gmem_span_is_converted(const struct gmem_walk *walk)
 	       gmem_state_run(state, walk->lo, walk->hi) == walk->hi;
 }
 
-/* The bitmaps, for which memory is better found with no block locked. */
+/* Get the bitmaps for the states.  With no block locked, that holds nobody up. */
 static int gmem_reserve_maps(struct gmemfd_inode *fi,
 			     const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
@@ -43,7 +52,7 @@ static int gmem_reserve_maps(struct gmemfd_inode *fi,
 	return 0;
 }
 
-/* All else that may fail, and needs no undoing. */
+/* Break blocks of which pages become shared.  That need not be undone.  [block] */
 static int gmem_break_blocks(struct gmemfd_inode *fi,
 			     const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
@@ -61,8 +70,8 @@ static int gmem_break_blocks(struct gmemfd_inode *fi,
 }
 
 /*
- * The first page of the span that is not in a folio before page @done of the
- * file: one folio can be in several ranges.
+ * The first page of the span that is not before page @done of the file.  Several ranges
+ * can have a part of the same folio, which is frozen once.
  */
 static unsigned long gmem_first_not_done(struct gmemfd_inode *fi, const struct gmem_walk *walk,
 					 pgoff_t done)
@@ -72,7 +81,7 @@ static unsigned long gmem_first_not_done(struct gmemfd_inode *fi, const struct g
 	return done > start ? max(walk->lo, done - start) : walk->lo;
 }
 
-/* Unfreeze what gmem_freeze_ranges() froze, up to page @frozen of the file. */
+/* Undo gmem_freeze_ranges() for all folios before page @frozen of the file.  [block] */
 static void gmem_unfreeze_ranges(struct gmemfd_inode *fi,
 				 const struct gmemfd_convert_range *ranges,
 			  unsigned int nr, pgoff_t frozen)
@@ -98,7 +107,10 @@ static void gmem_unfreeze_ranges(struct gmemfd_inode *fi,
 	}
 }
 
-/* Freeze all that becomes private; with -EAGAIN *@busy is the page to blame. */
+/*
+ * Freeze all folios with pages that become private.  Returns -EAGAIN if somebody holds a
+ * reference to one, and *@busy is the first page of the range in it then.  [block]
+ */
 static int gmem_freeze_ranges(struct gmemfd_inode *fi,
 			      const struct gmemfd_convert_range *ranges, unsigned int nr,
 		       pgoff_t *busy)
@@ -127,7 +139,7 @@ static int gmem_freeze_ranges(struct gmemfd_inode *fi,
 	return 0;
 }
 
-/* One flush for all pages that left the direct map. */
+/* Flush once for all pages that have left the direct map.  [block] */
 static void gmem_flush_ranges(struct gmemfd_inode *fi,
 			      const struct gmemfd_convert_range *ranges,
 			      unsigned int nr)
@@ -148,6 +160,7 @@ static void gmem_flush_ranges(struct gmemfd_inode *fi,
 		gmem_direct_map_flush(pfn_to_page(lo), hi - lo);
 }
 
+/* Undo the changes of the direct map up to page @failed of the file.  [block] */
 static void gmem_undo_direct_map(struct gmemfd_inode *fi,
 				 const struct gmemfd_convert_range *ranges,
 				 unsigned int nr, pgoff_t failed)
@@ -171,7 +184,7 @@ static void gmem_undo_direct_map(struct gmemfd_inode *fi,
 	}
 }
 
-/* What was exposed is there to stay. */
+/* Exposed pages stay in the direct map.  [block] */
 static void gmem_restore_exposed(struct gmemfd_inode *fi,
 				 const struct gmemfd_convert_range *ranges,
 				    unsigned int nr)
@@ -179,7 +192,7 @@ static void gmem_restore_exposed(struct gmemfd_inode *fi,
 	struct gmem_walk walk;
 
 	for_each_span(walk, fi, ranges, nr) {
-		/* Parts of a region are merged by nobody but this file. */
+		/* Exposing less than a region restores it: nobody else merges that. */
 		if (walk.private || !walk.block->memory ||
 		    walk.hi - walk.lo < GMEM_REGION_PAGES)
 			continue;
@@ -193,12 +206,15 @@ static bool gmem_in_one_region(const struct gmemfd_convert_range *range)
 	return range->offset / PMD_SIZE == (range->offset + range->size - 1) / PMD_SIZE;
 }
 
-/* Out of the direct map with what becomes private, into it with the rest. */
+/*
+ * Take pages that become private out of the direct map, and put pages that become shared
+ * into it; all of them, or none.  [block]
+ */
 static int gmem_change_direct_map(struct gmemfd_inode *fi,
 				  const struct gmemfd_convert_range *ranges,
 				  unsigned int nr)
 {
-	/* If it is one thing that happens, nothing fails after it. */
+	/* A single change has none after it that can fail, and so needs no exposing. */
 	bool expose = nr > 1 || !gmem_in_one_region(ranges);
 	struct gmem_walk walk;
 	int err = 0;
@@ -227,7 +243,7 @@ static int gmem_change_direct_map(struct gmemfd_inode *fi,
 	return 0;
 }
 
-/* Publish the new states, and have the folios follow.  Cannot fail. */
+/* Set the new states, and make the folios follow.  This cannot fail.  [block] */
 static void gmem_publish(struct gmemfd_inode *fi,
 			 const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
@@ -248,7 +264,7 @@ static void gmem_publish(struct gmemfd_inode *fi,
 	}
 }
 
-/* Set the states of all ranges, or fail and change nothing. */
+/* Set the states of all ranges, or fail and change nothing.  [takes block] */
 static int gmem_try_convert(struct gmemfd_inode *fi,
 			    const struct gmemfd_convert_range *ranges,
 			    unsigned int nr, pgoff_t *busy)
@@ -276,7 +292,7 @@ out:
 	return err;
 }
 
-/* Does anybody but the file, and page tables, hold the folio of a page? */
+/* Does anybody but the file and page tables hold the folio of a page?  [takes block] */
 static bool gmem_referenced(struct gmemfd_inode *fi, pgoff_t index)
 {
 	struct gmem_block *block = gmem_block_at(fi, index);
@@ -285,7 +301,7 @@ static bool gmem_referenced(struct gmemfd_inode *fi, pgoff_t index)
 	bool referenced = false;
 
 	if (gmem_lock_block_shared(fi, block))
-		return true;	/* and about to be interrupted */
+		return true;	/* a signal is about to end the wait */
 	memory = block->memory;
 	if (memory && !gmem_state_private(&block->state, i)) {
 		struct folio *folio = page_folio(memory->loan.page + i);
@@ -297,10 +313,10 @@ static bool gmem_referenced(struct gmemfd_inode *fi, pgoff_t index)
 }
 
 /*
- * Has the caller to leave the kernel?  For a signal, a debugger, or a freezer: the
- * call goes on afterwards with the time that is left, unless a handler runs.  Or,
- * without noticing, for work of its own (io_uring's, which may be what drops a
- * reference).
+ * The error with which the task has to leave the kernel, or 0.  If the reason is a signal,
+ * a debugger or the freezer, the call goes on afterwards with the time that is left,
+ * unless a handler runs.  If it is work of the task's own, such as io_uring's, which may
+ * be what drops a reference, the call goes on and the caller does not notice.
  */
 static int gmem_signal_error(void)
 {
@@ -310,11 +326,10 @@ static int gmem_signal_error(void)
 }
 
 /*
- * Sleep until nobody holds page @index, or until it is time to try all the same.
- * Whoever drops a reference that is not the last tells nobody, so this looks, less
- * and less often, and without unmapping anything from those who use the page.
- * Where short references follow each other no look may ever find none; a try can,
- * as it keeps new ones away.
+ * Sleep until nobody holds page @index, or until it is time to try anyway.  A reference
+ * that is dropped and is not the last tells nobody, so this has to look.  It looks less
+ * and less often, and does not unmap anything from those who use the page.  If short
+ * references follow each other, looks may always find one.  A try keeps new ones away.
  */
 static int gmem_wait_unreferenced(struct gmemfd_inode *fi, pgoff_t index,
 				  ktime_t deadline, ktime_t *delay)
@@ -340,16 +355,15 @@ static int gmem_wait_unreferenced(struct gmemfd_inode *fi, pgoff_t index,
 }
 
 /**
- * gmem_convert - set the states of ranges of pages, of all or of none
+ * gmem_convert - set the states of ranges of pages, of all or of none [takes block]
  * @fi: the file
- * @ranges: checked, in ascending order, disjoint
+ * @ranges: valid ranges in ascending order that do not overlap
  * @nr: how many
- * @deadline: how long to wait for references to go; NULL for not
- * @busy: out, if a conversion was refused: the first page somebody held a
- *	reference to
+ * @deadline: how long to wait until references are dropped; NULL for not at all
+ * @busy: out: if a conversion was refused, the first page that somebody held
  *
- * Return: 0 or the errors in the description of struct gmemfd_convert, or, after
- * waiting, -ERESTARTNOHAND or -ERESTARTNOINTR.
+ * Return: 0 or the errors in the description of struct gmemfd_convert, or, after waiting,
+ * -ERESTARTNOHAND or -ERESTARTNOINTR.
  */
 int gmem_convert(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ranges,
 		 unsigned int nr, const ktime_t *deadline, pgoff_t *busy)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/gmemfd: what there is, and making files.
+ * /dev/gmemfd, which tells what the module can do and makes files; and loading and
+ * unloading of the module.
  */
 #include <linux/device.h>
 #include <linux/miscdevice.h>
@@ -19,7 +20,7 @@
 
 static u64 gmem_block_sizes __ro_after_init;
 
-/* Sizes hugetlb has here, out of those that fit our geometry. */
+/* The page sizes that hugetlb has on this machine, and that fit our geometry. */
 static u64 __init gmem_find_block_sizes(void)
 {
 	static const unsigned int candidates[] __initconst = { SZ_2M, SZ_1G };
@@ -145,7 +146,7 @@ static const struct gmem_provider gmem_provider = {
 	.memory_failure	= gmem_memory_error,
 };
 
-/* So that user space can tell before loading which shim this is made for. */
+/* This tells user space, before it loads the module, which shim the module needs. */
 MODULE_INFO(gmem_shim_abi, __stringify(GMEM_SHIM_ABI));
 
 static int __init gmem_init(void)

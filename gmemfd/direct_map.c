@@ -3,12 +3,11 @@
  * The direct map of a block's pages.  Private pages are out of it, shared pages are in
  * it, and so is all of a region that is not ready.
  *
- * The lock: who changes entries of a block's pages, or gmem_memory.tables, holds the
- * block's lock exclusively, or is the only one who still knows the block.  Nobody needs
- * the locks of two blocks for that, though one entry can cover both.  Splitting an entry
- * and merging entries does not change which pages are in the direct map, the shim has
- * locks of its own against others who do the same, and it merges no entry that is not
- * present or is exposed.
+ * The lock: a task that changes the entries of a block's pages, or gmem_memory.tables,
+ * holds the block's lock exclusively.  It needs no other block's lock, even though one
+ * entry can cover the pages of several blocks.  Splitting and merging entries does not
+ * change which pages are in the direct map, the shim has its own locks against others who
+ * split and merge, and it merges no entry that is exposed or not present.
  *
  * Exposed pages are in the direct map for a while: as nothing is merged with them,
  * neither removing them again nor restoring them for good can fail.
@@ -18,8 +17,8 @@
 #include "gmemfd.h"
 
 /**
- * gmem_next_run - find pages of one kind
- * @block: with memory
+ * gmem_next_run - find pages of one kind [block]
+ * @block: a block with memory
  * @kind: which pages
  * @lo: in: where to start; out: first page of the run
  * @end: out: first page behind the run
@@ -54,7 +53,7 @@ bool gmem_next_run(const struct gmem_block *block, enum gmem_run_kind kind,
 	return false;
 }
 
-/* All or nothing. */
+/* Change all pages of one kind in a range, or fail and change none.  [block] */
 static int gmem_direct_map_change(const struct gmem_block *block, enum gmem_run_kind kind,
 				  unsigned long lo, unsigned long hi,
 				  int (*change)(struct page *page, unsigned long nr))
@@ -87,8 +86,8 @@ static int gmem_direct_map_change(const struct gmem_block *block, enum gmem_run_
 }
 
 /**
- * gmem_direct_map_remove_shared - take shared pages out of the direct map
- * @block: with memory
+ * gmem_direct_map_remove_shared - take shared pages out of the direct map [block]
+ * @block: a block with memory
  * @lo: first page of the range to look in
  * @hi: first page behind it
  *
@@ -103,8 +102,8 @@ int gmem_direct_map_remove_shared(const struct gmem_block *block, unsigned long 
 }
 
 /**
- * gmem_direct_map_remove_private - take private pages out of the direct map
- * @block: with memory
+ * gmem_direct_map_remove_private - take private pages out of the direct map [block]
+ * @block: a block with memory
  * @lo: first page of the range to look in
  * @hi: first page behind it
  *
@@ -121,8 +120,8 @@ int gmem_direct_map_remove_private(const struct gmem_block *block, unsigned long
 }
 
 /**
- * gmem_direct_map_remove_unready - take private pages of regions that become ready out
- * @block: with memory
+ * gmem_direct_map_remove_unready - take private pages out where regions become ready [block]
+ * @block: a block with memory
  * @lo: first page of the range to look in
  * @hi: first page behind it
  *
@@ -138,8 +137,8 @@ int gmem_direct_map_remove_unready(const struct gmem_block *block, unsigned long
 }
 
 /**
- * gmem_direct_map_expose_private - have private pages in the direct map for a while
- * @block: with memory
+ * gmem_direct_map_expose_private - have private pages in the direct map for a while [block]
+ * @block: a block with memory
  * @lo: first page of the range to look in
  * @hi: first page behind it
  *
@@ -153,8 +152,8 @@ int gmem_direct_map_expose_private(const struct gmem_block *block, unsigned long
 }
 
 /**
- * gmem_direct_map_restore_private - put private pages back into the direct map
- * @block: with memory
+ * gmem_direct_map_restore_private - put private pages back into the direct map [block]
+ * @block: a block with memory
  * @lo: first page of the range to look in
  * @hi: first page behind it
  *
@@ -172,8 +171,8 @@ int gmem_direct_map_restore_private(const struct gmem_block *block, unsigned lon
 }
 
 /**
- * gmem_direct_map_restore_shared - undo gmem_direct_map_remove_shared()
- * @block: with memory
+ * gmem_direct_map_restore_shared - undo gmem_direct_map_remove_shared() [block]
+ * @block: a block with memory
  * @lo: first page of the range to look in
  * @hi: first page behind it
  *
@@ -188,8 +187,8 @@ int gmem_direct_map_restore_shared(const struct gmem_block *block, unsigned long
 }
 
 /**
- * gmem_direct_map_merge - merge entries of regions that have no private page any more
- * @memory: the memory
+ * gmem_direct_map_merge - merge entries of regions without private pages [block]
+ * @memory: the block's memory
  * @first: first region
  * @last: first region behind
  *
@@ -214,8 +213,8 @@ void gmem_direct_map_merge(struct gmem_memory *memory, unsigned long first,
 }
 
 /**
- * gmem_direct_map_merge_shared - merge entries of regions that are all shared
- * @block: with memory
+ * gmem_direct_map_merge_shared - merge entries of regions that are all shared [block]
+ * @block: a block with memory
  * @lo: first page that has become shared
  * @hi: first page behind
  *

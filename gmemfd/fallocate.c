@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * fallocate(): memory is allocated ahead, or punched out of the file.
+ * fallocate(): memory is allocated ahead, or punched out of a file.
  */
 #include <linux/fs.h>
 #include <linux/falloc.h>
@@ -9,8 +9,9 @@
 #include "gmemfd.h"
 
 /*
- * Zeroed step by step, with the block let go of in between; and only then made ready,
- * all at once, so that large entries of the direct map are changed as such.
+ * Zero regions one by one, with the block's lock released in between.  They are made ready
+ * afterwards, all at once, so that large entries of the direct map stay large.
+ * [takes block]
  */
 static int gmem_zero_ahead(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 {
@@ -51,9 +52,9 @@ static int gmem_allocate(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 	return err;
 }
 
-/* Lock a block, and take a range of it from the guest. */
-static int gmem_punch_begin(struct gmemfd_inode *fi, struct gmem_block *block,
-			    unsigned long lo, unsigned long hi,
+/* Lock a block, and unmap a range of it from the guest. */
+static int gmem_lock_and_invalidate(struct gmemfd_inode *fi, struct gmem_block *block,
+				    unsigned long lo, unsigned long hi,
 			    struct gmem_invalidation *inv)
 {
 	int err;
@@ -70,16 +71,19 @@ static int gmem_punch_begin(struct gmemfd_inode *fi, struct gmem_block *block,
 	}
 }
 
-static void gmem_punch_end(struct gmemfd_inode *fi, struct gmem_block *block,
-			   struct gmem_invalidation *inv)
+/* Unlock a block, and let the guest look its pages up again. */
+static void gmem_unlock_and_resume(struct gmemfd_inode *fi, struct gmem_block *block,
+				   struct gmem_invalidation *inv)
 {
 	gmem_unlock_block(fi, block);
-	/* May be the end of the VM, hence with nothing locked. */
 	gmem_kvm_invalidate_end(inv);
 	cond_resched();
 }
 
-/* Private contents of a block that goes, as far as that can be done step by step. */
+/*
+ * Scrub what can be scrubbed region by region, with the block's lock released in between,
+ * of a block that is punched as a whole.  [takes block]
+ */
 static int gmem_scrub_ahead(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	unsigned long lo = 0, nr = gmem_block_pages(fi);
@@ -88,11 +92,11 @@ static int gmem_scrub_ahead(struct gmemfd_inode *fi, struct gmem_block *block)
 	int err;
 
 	while (more) {
-		err = gmem_punch_begin(fi, block, lo, nr, &inv);
+		err = gmem_lock_and_invalidate(fi, block, lo, nr, &inv);
 		if (err)
 			return err;
 		more = block->memory && gmem_memory_scrub_next(fi, block, &lo, nr);
-		gmem_punch_end(fi, block, &inv);
+		gmem_unlock_and_resume(fi, block, &inv);
 	}
 	return 0;
 }
@@ -110,20 +114,20 @@ static int gmem_punch(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 	for (lo = walk->lo; !err && lo < walk->hi; lo = hi) {
 		hi = whole ? walk->hi :
 		     min(walk->hi, round_down(lo, GMEM_REGION_PAGES) + GMEM_REGION_PAGES);
-		err = gmem_punch_begin(fi, block, lo, hi, &inv);
+		err = gmem_lock_and_invalidate(fi, block, lo, hi, &inv);
 		if (err)
 			break;
 		if (!whole)
 			err = gmem_punch_pages(fi, block, lo, hi);
 		else if (block->memory)
 			gmem_punch_block(fi, block);
-		gmem_punch_end(fi, block, &inv);
+		gmem_unlock_and_resume(fi, block, &inv);
 	}
 	return err;
 }
 
 /**
- * gmem_fallocate - the fallocate() of a gmem file
+ * gmem_fallocate - the fallocate() of a gmem file [takes block]
  * @file: the file
  * @mode: FALLOC_FL_KEEP_SIZE to allocate, and FALLOC_FL_PUNCH_HOLE to punch
  * @offset: first byte
@@ -151,7 +155,7 @@ long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 	default:
 		return -EOPNOTSUPP;
 	}
-	/* There is nothing behind the end of the file, and that can be punched. */
+	/* Behind the end of the file is nothing, and punching it is no error. */
 	if (!gmem_range_ok(offset, len, op == gmem_punch ? LLONG_MAX : size))
 		return -EINVAL;
 
@@ -160,7 +164,7 @@ long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 	if (!range.size)
 		return 0;
 	for_each_span(walk, fi, &range, 1) {
-		/* For no other signal: io_uring calls this, too, and cannot restart it. */
+		/* Other signals do not end it: io_uring, for one, could not restart it. */
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		err = op(fi, &walk);

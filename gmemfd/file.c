@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A gmem fd: one inode, one file; no page cache, our own table of blocks.
+ * A file from its creation to its close.  It has one inode and one open file, no page
+ * cache, and its own table of blocks.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -52,7 +53,7 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 		   split << (GMEM_REGION_ORDER + PAGE_SHIFT));
 }
 
-/* The open file goes, and with it all that it has; the inode may stay for a while. */
+/* Release all that an open file has; the VFS's inode may stay for a while.  [takes block] */
 static void gmem_close(struct gmemfd_inode *fi)
 {
 	unsigned long i;
@@ -62,7 +63,7 @@ static void gmem_close(struct gmemfd_inode *fi)
 
 		if (!block->memory)
 			continue;
-		/* A memory error may be dealt with beside this. */
+		/* A memory error may use the block at the same time. */
 		gmem_lock_block(fi, block);
 		gmem_memory_release(fi, block);
 		gmem_unlock_block(fi, block);
@@ -96,14 +97,14 @@ const struct file_operations gmem_fops = {
 	.show_fdinfo		= gmem_show_fdinfo,
 };
 
-/* Folios are not on an LRU: nobody gets as far as migrating one. */
+/* Folios are on no LRU, and nobody gets as far as migrating one. */
 static int gmem_migrate_folio(struct address_space *mapping, struct folio *dst,
 			      struct folio *src, enum migrate_mode mode)
 {
 	return -EBUSY;
 }
 
-/* Nor may core mm drop a folio that it finds clean, or poisoned. */
+/* Core mm must not drop a folio either, whether it is clean or poisoned. */
 static bool gmem_release_folio(struct folio *folio, gfp_t gfp)
 {
 	return false;
@@ -152,11 +153,11 @@ static int gmem_reserve_pool(struct gmem_pool *pool, unsigned int order,
 	unsigned int pin;
 	int err;
 
-	/* What is added to the pool for us must not be in ZONE_MOVABLE. */
+	/* Pages that are added to the pool for us must not be in ZONE_MOVABLE. */
 	pin = memalloc_pin_save();
 	err = gmem_should_fail() ? -ENOMEM : gmem_pool_reserve(pool, order, nr);
 	if (err == -ENOMEM) {
-		/* What other files had may be on its way home. */
+		/* Memory of other files may be on its way home. */
 		gmem_home_flush();
 		err = gmem_pool_reserve(pool, order, nr);
 	}
@@ -211,7 +212,7 @@ static struct file *gmem_new_file(struct gmemfd_inode *fi, u64 size)
 	inode->i_blkbits = fi->block_order + PAGE_SHIFT;
 	inode->i_private = fi;
 	fi->inode = inode;
-	/* It has no name: who watches it is told when it goes, as of any file. */
+	/* Without a link, watches are told when the file goes, like those of any file. */
 	clear_nlink(inode);
 
 	__module_get(THIS_MODULE);	/* dropped by fput() */
@@ -226,7 +227,7 @@ static struct file *gmem_new_file(struct gmemfd_inode *fi, u64 size)
 
 /**
  * gmem_file_create - make a gmem file
- * @args: checked, except for what the pool says
+ * @args: arguments that are valid; whether the pool has as much is found out here
  *
  * Return: an fd or a negative errno.
  */
@@ -253,7 +254,7 @@ int gmem_file_create(const struct gmemfd_create *args)
 		gmem_close(fi);
 		goto err_fs;
 	}
-	/* Now it is the dentry that keeps the mount for the next file. */
+	/* From now on the dentry keeps the mount, which the next file uses, too. */
 	file->f_path.dentry->d_fsdata = gmem_mnt;
 	fd_install(fd, file);
 	return fd;
@@ -265,7 +266,7 @@ err_fd:
 	return err;
 }
 
-/* The file systems nobody mounts */
+/* The file systems, which user space cannot mount */
 
 static void gmem_dentry_release(struct dentry *dentry)
 {
@@ -299,12 +300,12 @@ static int gmem_init_fs_context(struct fs_context *fc)
 }
 
 /*
- * Mounted while there are files.  What has one open, or an O_PATH fd, has its dentry
- * and a reference to the mount, which keeps the module; both go in that order, so
- * that nothing of the file system's is called once the mount is gone.  Files share
- * the mount as long as there is one: the dentries have it pinned.  An inode pins
- * nothing: a watch can have the last reference to it, for as long as the watch takes
- * to go, for which shutting a superblock down waits.
+ * This one is mounted while there are files.  An open file or an O_PATH fd has a reference
+ * to the dentry and one to the mount, which keeps the module.  It drops them in that
+ * order, so that no function of the file system is called once the mount is gone.  All
+ * files share the mount: their dentries pin it.  An inode pins nothing.  A watch may hold
+ * the last reference to an inode until the watch is gone, and shutting a superblock down
+ * waits for that.
  */
 static struct file_system_type gmem_fs = {
 	.owner		 = THIS_MODULE,
@@ -313,7 +314,7 @@ static struct file_system_type gmem_fs = {
 	.kill_sb	 = kill_anon_super,
 };
 
-/* For the inode of folios that are away; mounted while the module is there. */
+/* This one has the inode of folios that are away, and is mounted while the module is loaded. */
 static struct file_system_type gmem_away_fs = {
 	.name		 = "gmemfd_away",
 	.init_fs_context = gmem_init_fs_context,
@@ -322,7 +323,7 @@ static struct file_system_type gmem_away_fs = {
 
 /**
  * gmem_file_init - prepare for files
- * @away_mapping: out: for folios that are away
+ * @away_mapping: out: the mapping for folios that are away
  *
  * Return: 0 or a negative errno.
  */
@@ -341,7 +342,7 @@ int gmem_file_init(struct address_space **away_mapping)
 }
 
 /**
- * gmem_file_exit - no file is left
+ * gmem_file_exit - undo gmem_file_init() when no file is left
  */
 void gmem_file_exit(void)
 {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The folios of a block: as large as its state allows, frozen before they become
- * private, split and joined.
+ * The folios of a block.  They are as large as the state of their pages allows: a region
+ * that is all private or all shared has one folio, and one where both meet has 4 KiB
+ * folios.  A folio is frozen before it becomes private, or is split or joined.  What the
+ * state of a folio means is said at struct gmem_memory.
  */
 #include <linux/delay.h>
 #include <linux/mm.h>
@@ -10,14 +12,18 @@
 
 #include "gmemfd.h"
 
-/* How long to wait for a reference to turn out to be transient. */
+/* How often to look whether a reference is transient before a split is given up. */
 #define GMEM_SPLIT_TRIES	20
 
 /**
- * gmem_memory_break - turn a block's hugetlb folio into ordinary ones
- * @memory: all private
+ * gmem_memory_break - make ordinary folios of a block's hugetlb folio [block]
+ * @memory: the block's memory
  *
- * Return: 0, -ENOMEM or -EHWPOISON.
+ * There is one folio for each region, and all pages are private.  Does nothing if the
+ * block is broken already.
+ *
+ * Return: 0, -ENOMEM, or -EHWPOISON if one of the pages is poisoned and hugetlb does not
+ * know which.
  */
 int gmem_memory_break(struct gmem_memory *memory)
 {
@@ -34,11 +40,11 @@ int gmem_memory_break(struct gmem_memory *memory)
 }
 
 /**
- * gmem_poison_unlocated - is a page poisoned, and unknown which?
- * @memory: to look at; it may be locked shared only
+ * gmem_poison_unlocated - is an unknown page of a block poisoned? [block shared]
+ * @memory: the block's memory
  *
- * hugetlb marks a whole folio poisoned; broken, the page itself is marked, and
- * can be kept away from.
+ * hugetlb marks a whole folio as poisoned.  In a broken block the page itself is marked,
+ * and nobody needs to use it.
  *
  * Return: true if gmem_locate_poison() has something to do.
  */
@@ -48,8 +54,8 @@ bool gmem_poison_unlocated(const struct gmem_memory *memory)
 }
 
 /**
- * gmem_locate_poison - break a poisoned block, to see which pages are
- * @memory: to look at
+ * gmem_locate_poison - break a poisoned block to see which of its pages are [block]
+ * @memory: the block's memory
  *
  * Return: 0, -ENOMEM or -EHWPOISON.
  */
@@ -59,8 +65,8 @@ int gmem_locate_poison(struct gmem_memory *memory)
 }
 
 /**
- * gmem_has_poison - are there poisoned pages?
- * @block: with memory
+ * gmem_has_poison - is one of some pages poisoned? [block shared]
+ * @block: a block with memory
  * @lo: first page to look at
  * @nr: number of pages
  *
@@ -69,7 +75,7 @@ int gmem_locate_poison(struct gmem_memory *memory)
 bool gmem_has_poison(const struct gmem_block *block, unsigned long lo,
 		     unsigned long nr)
 {
-	/* Not with every fault: most machines have none. */
+	/* Most machines have no poisoned page, and faults need not look for one. */
 	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE) ||
 	    !atomic_long_read(&num_poisoned_pages))
 		return false;
@@ -83,13 +89,13 @@ bool gmem_has_poison(const struct gmem_block *block, unsigned long lo,
 }
 
 /**
- * gmem_next_shared_folio - go through the shared folios of a range
- * @block: with memory
+ * gmem_next_shared_folio - find the next shared folio in a range [block]
+ * @block: a block with memory
  * @i: in: where to start; out: first page of the range in the folio
  * @next: out: first page behind the folio
  * @hi: end of the range
  *
- * Return: the folio, NULL if there are no more.
+ * Return: the folio, or NULL if there is none.
  */
 struct folio *gmem_next_shared_folio(const struct gmem_block *block,
 				     unsigned long *i, unsigned long *next,
@@ -107,13 +113,13 @@ struct folio *gmem_next_shared_folio(const struct gmem_block *block,
 }
 
 /**
- * gmem_unmap_sync - unmap, and wait for faults that have yet to map a page
+ * gmem_unmap_sync - unmap pages, those that faults in progress map, too [block]
  * @fi: the file
- * @block: locked exclusively, with memory
+ * @block: a block with memory
  * @lo: first page in it
  * @hi: first page behind
  *
- * Such a fault holds the lock of the page's folio.
+ * A fault that has yet to map a page holds the lock of its folio.
  */
 void gmem_unmap_sync(struct gmemfd_inode *fi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi)
@@ -133,18 +139,19 @@ void gmem_unmap_sync(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /**
- * gmem_folio_freeze - take a shared folio away from everybody
+ * gmem_folio_freeze - unmap and freeze a shared folio unless somebody uses it [block]
  * @fi: the file
  * @block: the block
- * @folio: a shared folio of it
- * @tries: how often to look again, 50 us apart: transient references (a fast
- *	GUP that backs off, a batch of a munmap in progress) pass soon
+ * @folio: a shared folio of the block
+ * @tries: how often to look again, every 50 us.  Transient references pass soon: a fast
+ *	GUP backs off, a munmap() in progress drops its batch.
  *
- * A fault that has returned the folio holds the folio lock until it is done with
- * it; the reference goes to the mapping before.  So that after the lock has been
- * had, or found free, nothing can map it any more.
+ * A fault that has found the folio holds the folio's lock until the folio is mapped, and
+ * the mapping takes over the fault's reference before that.  No new fault finds the folio
+ * while the block is locked.  So nothing can map the folio any more once its lock was
+ * free, or has been taken.
  *
- * Return: true if it is unmapped and frozen now, false if somebody holds a
+ * Return: true if the folio is unmapped and frozen now, false if somebody holds a
  * reference.
  */
 bool gmem_folio_freeze(struct gmemfd_inode *fi, struct gmem_block *block,
@@ -153,7 +160,7 @@ bool gmem_folio_freeze(struct gmemfd_inode *fi, struct gmem_block *block,
 	unsigned long i = &folio->page - block->memory->loan.page;
 	bool frozen;
 
-	/* With the block locked nobody locks it any more who has no reference. */
+	/* While the block is locked, only a holder of a reference can lock the folio. */
 	if (!folio_test_locked(folio) && folio_ref_freeze(folio, 1))
 		return true;
 	folio_lock(folio);
@@ -170,9 +177,9 @@ bool gmem_folio_freeze(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /**
- * gmem_wanted_folio_order - how large should the folio of a page be?
+ * gmem_wanted_folio_order - how large should the folio of a page be? [block shared]
  * @fi: the file
- * @block: with broken memory, or none
+ * @block: a block with broken memory, or a hole
  * @i: the page
  *
  * Return: GMEM_REGION_ORDER or 0.
@@ -189,6 +196,7 @@ unsigned int gmem_wanted_folio_order(const struct gmemfd_inode *fi,
 	return gmem_state_folio_order(&block->state, i);
 }
 
+/* A frozen folio without mapping becomes shared.  [block] */
 static void gmem_share_folio(struct gmemfd_inode *fi, struct gmem_block *block,
 			     struct folio *folio)
 {
@@ -198,8 +206,8 @@ static void gmem_share_folio(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /*
- * The region has become all shared: join it if nobody holds a page of it.  Pages
- * that were private until now are frozen, and have no mapping yet.
+ * A region has become all shared: join its folios unless somebody uses one.  Folios of
+ * pages that were private until now have no mapping, and are frozen already.  [block]
  */
 static bool gmem_try_join_shared(struct gmemfd_inode *fi, struct gmem_block *block,
 				 unsigned long start)
@@ -227,30 +235,53 @@ static bool gmem_try_join_shared(struct gmemfd_inode *fi, struct gmem_block *blo
 	return false;
 }
 
-/* Have small folios follow the state.  Just @cut, those of private pages do. */
+/* Make newly shared pages out of those of a run that is shared.  [block] */
+static void gmem_share_pages(struct gmemfd_inode *fi, struct gmem_block *block,
+			     unsigned long lo, unsigned long hi)
+{
+	struct page *page = block->memory->loan.page;
+
+	for (; lo < hi; lo++) {
+		struct folio *folio = page_folio(page + lo);
+
+		if (!folio->mapping)
+			gmem_share_folio(fi, block, folio);
+	}
+}
+
+/* Make the 4 KiB folios of a region that was just split follow the state.  [block] */
+static void gmem_reshape_new_pages(struct gmemfd_inode *fi, struct gmem_block *block,
+				   unsigned long lo, unsigned long hi)
+{
+	unsigned long end;
+
+	for (; lo < hi; lo = end) {
+		end = gmem_state_run(&block->state, lo, hi);
+		/* Private pages are as they must be: splitting has cleared all mappings. */
+		if (!gmem_state_private(&block->state, lo))
+			gmem_share_pages(fi, block, lo, end);
+	}
+}
+
+/* Make 4 KiB folios follow the state.  [block] */
 static void gmem_reshape_pages(struct gmemfd_inode *fi, struct gmem_block *block,
-			       unsigned long lo, unsigned long hi, bool cut)
+			       unsigned long lo, unsigned long hi)
 {
 	struct page *page = block->memory->loan.page;
 	unsigned long i, end;
 
 	for (; lo < hi; lo = end) {
-		bool private = gmem_state_private(&block->state, lo);
-
 		end = gmem_state_run(&block->state, lo, hi);
-		if (private && cut)
-			continue;
-		for (i = lo; i < end; i++) {
-			struct folio *folio = page_folio(page + i);
-
-			if (private)
-				folio->mapping = NULL;
-			else if (!folio->mapping)
-				gmem_share_folio(fi, block, folio);
+		if (gmem_state_private(&block->state, lo)) {
+			for (i = lo; i < end; i++)
+				page_folio(page + i)->mapping = NULL;
+		} else {
+			gmem_share_pages(fi, block, lo, end);
 		}
 	}
 }
 
+/* Make the folios of one region follow the state of pages [lo, hi) in it.  [block] */
 static void gmem_reshape_region(struct gmemfd_inode *fi, struct gmem_block *block,
 				unsigned long lo, unsigned long hi)
 {
@@ -262,7 +293,7 @@ static void gmem_reshape_region(struct gmemfd_inode *fi, struct gmem_block *bloc
 	bool private = gmem_state_private(&block->state, start);
 
 	if (!test_bit(region, memory->split)) {
-		/* Not frozen: shared it is already, and others may hold it. */
+		/* A folio that is not frozen stays shared, and others may use it. */
 		if (large || folio_ref_count(folio)) {
 			if (private)
 				folio->mapping = NULL;
@@ -272,7 +303,7 @@ static void gmem_reshape_region(struct gmemfd_inode *fi, struct gmem_block *bloc
 		}
 		gmem_folio_split(folio, 0);
 		set_bit(region, memory->split);
-		gmem_reshape_pages(fi, block, start, start + GMEM_REGION_PAGES, true);
+		gmem_reshape_new_pages(fi, block, start, start + GMEM_REGION_PAGES);
 		return;
 	}
 	if (large && private)
@@ -280,18 +311,18 @@ static void gmem_reshape_region(struct gmemfd_inode *fi, struct gmem_block *bloc
 	if (large && (private || gmem_try_join_shared(fi, block, start)))
 		clear_bit(region, memory->split);
 	else
-		gmem_reshape_pages(fi, block, lo, hi, false);
+		gmem_reshape_pages(fi, block, lo, hi);
 }
 
 /**
- * gmem_reshape - make folios follow the state
+ * gmem_reshape - make folios follow the state of their pages [block]
  * @fi: the file
  * @block: a block with broken memory
  * @lo: first page whose state has changed
  * @hi: first page behind
  *
- * Folios with newly private pages must be frozen.  Does not fail; a region
- * newly all shared stays split if somebody holds one of its pages.
+ * Folios with newly private pages must be frozen.  This cannot fail.  A region that is
+ * all shared now stays split if somebody holds a reference to one of its pages.
  */
 void gmem_reshape(struct gmemfd_inode *fi, struct gmem_block *block,
 		  unsigned long lo, unsigned long hi)
@@ -306,12 +337,12 @@ void gmem_reshape(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /**
- * gmem_folio_too_large - is a large shared folio in the way?
+ * gmem_folio_too_large - is a poisoned page in the folio of another? [block shared]
  * @fi: the file
- * @block: locked shared at least
+ * @block: the block
  * @i: a shared page of it
  *
- * Mapping a page of a large folio maps all of it, a poisoned page too.
+ * A fault maps all of a large folio, and would map the poisoned page, too.
  *
  * Return: true if gmem_split_poisoned() has to come first.
  */
@@ -324,12 +355,12 @@ bool gmem_folio_too_large(const struct gmemfd_inode *fi, const struct gmem_block
 }
 
 /**
- * gmem_split_poisoned - have a page in a folio without poisoned neighbours
+ * gmem_split_poisoned - split the folio of a page if another of its pages is poisoned [block]
  * @fi: the file
- * @block: locked exclusively
+ * @block: the block
  * @i: a shared page of it
  *
- * Return: 0, or -EHWPOISON if the large folio is referenced by somebody.
+ * Return: 0, or -EHWPOISON if somebody holds a reference to the folio.
  */
 int gmem_split_poisoned(struct gmemfd_inode *fi, struct gmem_block *block,
 			unsigned long i)

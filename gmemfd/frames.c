@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * All memory of the module by page frame: for memory errors, which come by frame,
- * and to keep memory offlining and hibernation away from pages that they must not
- * touch.
+ * All memory of the module by page frame.  A memory error names a page frame, and memory
+ * offlining and hibernation must keep away from frames that are ours.
  */
 #include <linux/lockdep.h>
 #include <linux/memory.h>
@@ -13,9 +12,9 @@
 #include "gmemfd.h"
 
 /*
- * All memory by its first frame, in units of 2 MiB, and from when hibernation was let
- * go ahead until it is over, none.  The lock is for that, and for the way from memory
- * to its file; it is held for a look-up.
+ * All memory by its first frame, in units of 2 MiB.  There is none from the moment when
+ * hibernation is allowed until it is over.  The lock protects that, and the way from
+ * memory to its file.  It is held for a look-up, and all files share it.
  */
 DEFINE_MUTEX(gmem_frames_lock);
 static DEFINE_XARRAY(gmem_frames);
@@ -25,7 +24,7 @@ static bool gmem_hibernating;
 /* Frames that are about to go offline; there is one attempt at a time. */
 static unsigned long gmem_offlining, gmem_offlining_end;
 
-/* Hibernation or offlining is over, or memory is put together. */
+/* Hibernation is over, or a block has been mended. */
 static DECLARE_WAIT_QUEUE_HEAD(gmem_frames_wait);
 
 static unsigned long gmem_frames_key(unsigned long pfn, unsigned int order)
@@ -34,12 +33,10 @@ static unsigned long gmem_frames_key(unsigned long pfn, unsigned int order)
 }
 
 /**
- * gmem_frames_find - whose is a page frame?
- * @pfn: its number
+ * gmem_frames_find - find the memory that has a page frame [frames]
+ * @pfn: the number of the frame
  *
- * Under gmem_frames_lock.
- *
- * Return: NULL if it is no memory of ours.
+ * Return: the memory, or NULL if the frame is not ours.
  */
 struct gmem_memory *gmem_frames_find(unsigned long pfn)
 {
@@ -55,7 +52,7 @@ struct gmem_memory *gmem_frames_find(unsigned long pfn)
 	return NULL;
 }
 
-/* Under gmem_frames_lock. */
+/* Does memory have frames of a range?  [frames] */
 static bool gmem_frames_overlap(const struct gmem_memory *memory,
 				unsigned long first, unsigned long end)
 {
@@ -65,15 +62,15 @@ static bool gmem_frames_overlap(const struct gmem_memory *memory,
 }
 
 /**
- * gmem_frames_add - remember memory
+ * gmem_frames_add - add memory that was just taken [block, takes frames]
  * @fi: the file
- * @block: where in it
- * @memory: just taken
+ * @block: the block that the memory is for
+ * @memory: the memory
  *
- * Waits for hibernation to be over, which cannot freeze who waits here and so
- * gives up.
+ * Waits while the machine hibernates.  Hibernation cannot freeze a task that waits here,
+ * and gives up.
  *
- * Return: 0, -EAGAIN if it is better taken elsewhere, since it goes offline, -ENOMEM,
+ * Return: 0, -EAGAIN if the memory goes offline and has to be taken elsewhere, -ENOMEM,
  * or -EINTR for a fatal signal.
  */
 int gmem_frames_add(struct gmemfd_inode *fi, struct gmem_block *block,
@@ -100,7 +97,7 @@ int gmem_frames_add(struct gmemfd_inode *fi, struct gmem_block *block,
 	err = gmem_frames_overlap(memory, gmem_offlining, gmem_offlining_end) ?
 	      -EAGAIN : 0;
 	if (!err) {
-		/* Reserved, so that it needs no memory. */
+		/* This needs no memory, since the entry is reserved. */
 		xa_store(&gmem_frames, key, memory, 0);
 		gmem_frames_nr++;
 	}
@@ -114,8 +111,8 @@ err_release:
 }
 
 /**
- * gmem_frames_leave_file - forget the file of memory
- * @memory: known
+ * gmem_frames_leave_file - forget the file that memory is in [takes frames]
+ * @memory: the memory
  */
 void gmem_frames_leave_file(struct gmem_memory *memory)
 {
@@ -124,10 +121,10 @@ void gmem_frames_leave_file(struct gmem_memory *memory)
 }
 
 /**
- * gmem_frames_start_mending - keep memory errors out of broken memory
- * @memory: broken, and in no file any more
+ * gmem_frames_start_mending - make memory errors wait until memory is mended [takes frames]
+ * @memory: broken memory that is in no file any more
  *
- * A page that is poisoned from here on is hugetlb's to deal with.
+ * If a page is poisoned from now on, hugetlb deals with it afterwards.
  */
 void gmem_frames_start_mending(struct gmem_memory *memory)
 {
@@ -136,11 +133,12 @@ void gmem_frames_start_mending(struct gmem_memory *memory)
 }
 
 /**
- * gmem_frames_wait_mended - wait until some block is put together and hugetlb's again
+ * gmem_frames_unlock_and_wait_mended - wait until a block is mended and hugetlb's again
  *
- * Drops gmem_frames_lock, under which there was one that is not.
+ * Releases gmem_frames_lock, under which the caller has found a block that is being
+ * mended.
  */
-void gmem_frames_wait_mended(void)
+void gmem_frames_unlock_and_wait_mended(void)
 {
 	unsigned long mended = gmem_nr_mended;
 
@@ -149,8 +147,8 @@ void gmem_frames_wait_mended(void)
 }
 
 /**
- * gmem_frames_remove - forget memory
- * @memory: a hugetlb folio, about to be returned
+ * gmem_frames_remove - remove memory that is about to be returned [takes frames]
+ * @memory: the memory, which is a hugetlb folio
  */
 void gmem_frames_remove(struct gmem_memory *memory)
 {
@@ -167,8 +165,8 @@ void gmem_frames_remove(struct gmem_memory *memory)
 }
 
 /*
- * Frozen folios look free to memory offlining, which would spin on them.  Memory that
- * is not known here yet finds out that it must not be used (gmem_frames_add()).
+ * Memory offlining takes frozen folios for free ones, and would spin on them.  Memory
+ * that has not been added yet is refused by gmem_frames_add().
  */
 static int gmem_offline_notify(struct notifier_block *nb, unsigned long action,
 			       void *data)
@@ -203,7 +201,7 @@ static struct notifier_block gmem_offline_nb = {
 	.notifier_call = gmem_offline_notify,
 };
 
-/* Private pages must not get onto a disk, and saving them would map them. */
+/* Private pages must not be written to a disk, and saving them would map them. */
 static int gmem_hibernation_notify(struct notifier_block *nb, unsigned long action,
 				   void *data)
 {
@@ -233,7 +231,7 @@ static struct notifier_block gmem_hibernation_nb = {
 };
 
 /**
- * gmem_frames_init - be asked before memory goes offline, or the machine hibernates
+ * gmem_frames_init - have a say before memory goes offline or the machine hibernates
  *
  * Return: 0 or a negative errno.
  */

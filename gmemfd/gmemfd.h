@@ -1,35 +1,54 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * gmemfd: inside the module.  Each file calls only those below it; scripts/callgraph
- * looks after that.
+ * gmemfd: inside the module.
  *
- *                          device.c       /dev/gmemfd
- *                             |
- *                           file.c        inode, file operations, file systems
- *                             |
- *         +--------+----------+---------+-----------+
- *         |        |          |         |           |
- *       map.c  ioctl.c  fallocate.c  poison.c       |    calls of user space; errors
- *         |        |          |         |           |
- *         |    convert.c      +----+----+           |    private <-> shared
- *         |        |               |                |
- *         |        |             kvm.c              |    guests that run from a file
- *         |        |               |                |
- *         +--------|-- populate.c -+                |    fit for use, or punched
- *                  |       |                        |
- *                  |    memory.c -------------------+    taken, zeroed, scrubbed
- *                  |       |
- *                  |     home.c           memory on its way back to hugetlb
- *                  |       |
- *                  +-------+
- *                          |
- *       direct_map.c    folio.c    frames.c
- *               |          |          |
- *               +----------+----------+
- *                          |
- *                       block.c           blocks, their locks
- *                          |
- *                       state.c           which pages of a block are private
+ * The files stand on floors.  Each file calls only files on floors below its own;
+ * scripts/callgraph checks that no circle arises.
+ *
+ *   device.c                            /dev/gmemfd; loading and unloading
+ *   file.c                              a file from its creation to its close
+ *   map.c  fallocate.c  ioctl.c         what user space does with a file
+ *   convert.c  poison.c                 private <-> shared; memory errors
+ *   kvm.c                               guests that run from a file
+ *   populate.c                          pages that are fit for use, or punched
+ *   memory.c                            a block's memory: taken, zeroed, scrubbed
+ *   home.c                              memory on its way back to hugetlb
+ *   folio.c  direct_map.c  frames.c     a block's folios; its pages in the direct map;
+ *                                       all memory by page frame
+ *   block.c                             the blocks of a file, and their locks
+ *   state.c                             which pages of a block are private
+ *
+ * home.c is below memory.c because taking memory waits for what is on its way home.  It
+ * knows a block's folios and nothing of its contents: memory.c scrubs these first.
+ * frames.c calls no other file.  It is apart because memory errors and hotplug look
+ * memory up, too.
+ *
+ * Words:
+ *
+ *   file              a gmem file, struct gmemfd_inode; a variable of it is called fi
+ *   block             what a file consists of: one huge page of hugetlb's, or a hole
+ *   region            2 MiB of a block: what one PMD maps
+ *   span              the part of one range that lies in one block
+ *   run               successive pages of one kind
+ *   ready             of a region: it is zeroed, and its private pages have left the
+ *                     direct map
+ *   populate          give pages memory that is ready, and forget that they were punched
+ *   break, mend       make ordinary folios of a block's hugetlb folio; make that again
+ *   split, join       make 4 KiB folios of the folio of a region; make that again
+ *   remove            take pages out of the direct map
+ *   expose, restore   put them back, for a while or for good
+ *   merge             make large entries of the direct map of small ones
+ *   freeze            bring a folio's reference count to 0, so that nobody can take a
+ *                     reference
+ *   away, home        a folio that is referenced when it leaves its file is away; it is
+ *                     home when the last reference has been dropped
+ *
+ * Locks: brackets behind what a function does say what its caller holds.  "[block]" is
+ * the block's lock, held exclusively; "[block shared]" is the same lock, held shared at
+ * least; "[frames]" is gmem_frames_lock, and "[bindings]" is gmemfd_inode.bindings_lock.
+ * "[takes block]" and the like say that the function takes that lock and releases it.
+ * Functions that return with a lock held, or release one, have "lock" or "unlock" in
+ * their names.
  */
 #ifndef _GMEMFD_H
 #define _GMEMFD_H
@@ -51,25 +70,50 @@
 #include "uapi/gmemfd.h"
 
 /**
- * struct gmem_memory - memory behind a block
+ * struct gmem_memory - the memory behind a block
  * @loan: what hugetlb lent
- * @fi: the file, and
- * @index: the page of it where this is; NULL once it has left the file; under
- *	gmem_frames_lock
- * @mending: being put together again, so that memory errors have to wait; under
- *	gmem_frames_lock
- * @away: folios that left the file while referenced and are not home yet,
- *	plus one while the block is being taken apart
- * @broken: no longer a hugetlb folio but a folio per region or page
- * @ready: a bit per region: zeroed, and its private pages out of the direct
- *	map.  What is in a region that is not ready nobody has seen yet.
- * @zeroed: a bit per region, for those that are not ready
- * @split: a bit per region: in 4 KiB folios
- * @tables: a bit per region: the direct map may have it in 4 KiB
+ * @fi: the file that the memory is in; NULL once it has left the file
+ * @index: the first page of the memory, counted in the file
+ * @mending: the block is being mended, and memory errors have to wait
+ * @away: the number of folios that are away, plus one while the block leaves its file
+ * @broken: the block is not a hugetlb folio any more but has a folio for each region or
+ *	page
+ * @zeroed: a bit for each region that is not ready: it is zeroed already
+ * @split: a bit for each region: its folios are of 4 KiB
+ * @tables: a bit for each region: the direct map may have a table of 4 KiB entries for it
+ * @ready: a bit for each region: it is ready.  Nobody has seen what is in the others.
  *
- * Private pages are frozen, their folio has no mapping.  Shared pages have
- * one reference of the block's, and the file's mapping.  An unbroken block is
- * all private.
+ * @fi and @mending change under gmem_frames_lock, @away is atomic, and the rest changes
+ * under the block's lock, held exclusively.
+ *
+ * What the state of a folio means:
+ *
+ *   folio                count     mapping     references
+ *   of an unbroken block 1         none        the loan's.  All pages are private.
+ *   private              0         none        none: it is frozen
+ *   shared               1 and up  the file's  the block has one, each page table entry
+ *                                              and each user (GUP, pipe, I/O) another
+ *   away                 1 and up  the "away"  users only, the block's has been dropped.
+ *                                  inode's     The folio is marked: its last put ends in
+ *                                              gmem_folio_came_home().
+ *   home                 0         the same    none, until the worker has unmarked it
+ *
+ * "Frozen" says nothing but that the count is 0.  Two more states of a folio exist
+ * while a conversion holds the block's lock.  The mapping tells them apart:
+ *
+ *   becomes private      0         the file's  frozen; gmem_reshape() clears the mapping,
+ *                                              or the conversion unfreezes the folio
+ *   becomes shared       0         none        frozen as before; gmem_reshape() sets the
+ *                                              mapping and gives the block its reference
+ *
+ * So of a page whose state says shared, a folio without mapping is newly shared, and one
+ * with a mapping has been shared before.
+ *
+ * Freezing, unfreezing, the mapping of folios in the file, and their size change under
+ * the block's lock, held exclusively.  Others may take references to a shared folio at
+ * any time, and map it while they hold the block's lock or the folio's: see
+ * gmem_folio_freeze().  A folio becomes away under its own lock, too, and belongs to
+ * home.c from then on.
  */
 struct gmem_memory {
 	struct gmem_loan loan;
@@ -85,11 +129,12 @@ struct gmem_memory {
 };
 
 /**
- * struct gmem_block - a piece of a gmem file, as large as a huge page
- * @lock: shared for faults, exclusive for all that changes the fields below
+ * struct gmem_block - a piece of a file, as large as a huge page
+ * @lock: faults hold it shared, and whoever changes the fields below exclusively
  * @state: which pages are private
- * @memory: what is behind it, NULL for a hole
- * @punched: a bit per page punched and not touched since; NULL for none
+ * @memory: the memory behind the block; NULL for a hole
+ * @punched: a bit for each page that was punched and not populated since; NULL if there
+ *	is no such page
  *
  * Lock order:
  *
@@ -105,17 +150,17 @@ struct gmem_memory {
  *   kvm->slots_lock
  *     gmemfd_inode.bindings_lock
  *
- * A guest's fault takes a block's lock and nothing else of ours.
+ * A guest's fault takes a block's lock and no other lock of ours.
  *
- * Two files meet on gmem_frames_lock, which is held for a look-up, and on the locks
- * of the kernel's page tables, which the shim holds while it changes entries of 1 GiB
- * at most, or merges 32 MiB of them.  Memory is zeroed, scrubbed and unmapped under
- * locks of its own file only.  Of these a block's is held for 2 MiB at a time where
- * memory is zeroed, and for the whole block where it is broken or given back; for a
- * conversion as long as that takes.  Whoever waits for one can be killed.
+ * Two files share gmem_frames_lock, which is held for a look-up, and the locks of the
+ * kernel's page tables.  The shim holds the latter while it changes entries of 1 GiB at
+ * most, or merges 32 MiB of them.  Memory is zeroed, scrubbed and unmapped under locks
+ * of its own file only.  A block's lock is held for 2 MiB at a time where memory is
+ * zeroed, for the whole block where it is broken or given back, and for a conversion as
+ * long as that takes.  Whoever waits for one can be killed.
  *
- * A conversion holds the locks of all its blocks.  Lockdep has no room for
- * that many: it does not track them one by one but as gmemfd_inode.lock_map.
+ * A conversion holds the locks of all its blocks.  Lockdep has no room for that many, so
+ * it does not track them one by one but as gmemfd_inode.lock_map.
  */
 struct gmem_block {
 	struct rw_semaphore lock;
@@ -126,23 +171,25 @@ struct gmem_block {
 
 /**
  * struct gmemfd_inode - a gmem file
- * @inode: its inode, which stays while a block has memory; i_size does not change
- * @refs: one of the open file, one of each binding, and of whoever looks at memory
- * @pool: the reservation of all its blocks
+ * @inode: the VFS's inode.  It stays while a block has memory, and i_size does not change.
+ * @refs: the open file has a reference, each binding has one, and a memory error has one
+ *	while it looks at the file
+ * @pool: the reservation for all blocks
  * @block_order: log2 of the pages in a block
  * @flags: GMEMFD_CREATE_*
  * @node: where memory comes from unless @policy says otherwise
- * @policy: mbind()
+ * @policy: what mbind() has set
  * @lock_map: stands for the blocks' locks in lockdep
- * @bindings_lock: for the next four
- * @bindings: memslots
- * @kvm: the VM they belong to; NULL if there are none
+ * @bindings_lock: protects the four fields below
+ * @bindings: the memslots on this file
+ * @kvm: the VM that they belong to; NULL if there are none
  * @kvm_ops: how to talk to it
- * @vms_gone: how many have left no bindings
+ * @vms_gone: how many VMs have lost their last binding
  * @vm_gone: where to wait for that
- * @blocks: the file
+ * @nr_blocks: the number of blocks
+ * @blocks: the blocks
  *
- * The inode may outlive it: an O_PATH fd has no use for memory.
+ * The VFS's inode may outlive this structure: an O_PATH fd needs no memory.
  */
 struct gmemfd_inode {
 	struct inode *inode;
@@ -173,6 +220,12 @@ static inline unsigned long gmem_block_regions(const struct gmemfd_inode *fi)
 	return 1UL << (fi->block_order - GMEM_REGION_ORDER);
 }
 
+/* Do private pages leave the direct map? */
+static inline bool gmem_off_direct_map(const struct gmemfd_inode *fi)
+{
+	return !(fi->flags & GMEMFD_CREATE_KEEP_DIRECT_MAP);
+}
+
 /* The block that has page @index of the file. */
 static inline struct gmem_block *gmem_block_at(struct gmemfd_inode *fi, pgoff_t index)
 {
@@ -193,17 +246,15 @@ static inline pgoff_t gmem_pgoff(const struct gmemfd_inode *fi,
 }
 
 /**
- * struct gmem_walk - a way through ranges of a file, block by block
- * @range: the range it is in
+ * struct gmem_walk - a way through ranges of a file, span by span
+ * @range: the range that the walk is in
  * @end: behind the last range
- * @block: the block it is in
- * @lo: first page of @range in @block, counted in the block
- * @hi: first page behind
- * @pos: page @lo of the block, counted in the file
+ * @block: the block that the walk is in
+ * @lo: first page of the span, counted in the block
+ * @hi: first page behind the span
+ * @pos: first page of the span, counted in the file
  * @last: first page behind @range, counted in the file
  * @private: what @range converts to
- *
- * The part of one range that is in one block is a span.
  */
 struct gmem_walk {
 	const struct gmemfd_convert_range *range, *end;
@@ -213,7 +264,7 @@ struct gmem_walk {
 	bool private;
 };
 
-/* To the first span of @walk->range, if there is such a range. */
+/* All of the walk is inline: a conversion walks through its ranges ten times. */
 static inline bool gmem_walk_range(struct gmem_walk *walk)
 {
 	if (walk->range == walk->end)
@@ -255,12 +306,15 @@ static inline bool gmem_walk_next(struct gmemfd_inode *fi, struct gmem_walk *wal
 	return true;
 }
 
-/* Go through all spans of @nr ranges, of which none is empty. */
+/*
+ * Visit all spans of @nr ranges, of which none is empty.  A single range is an array of
+ * one.
+ */
 #define for_each_span(walk, fi, ranges, nr)				\
 	for (bool __more = gmem_walk_start(fi, &(walk), ranges, nr); __more;	\
 	     __more = gmem_walk_next(fi, &(walk)))
 
-/* Tests let calls of the shim fail, each that may. */
+/* Tests make calls of the shim fail, one at a time; only those that can fail ask this. */
 #ifdef CONFIG_FAULT_INJECTION
 extern struct fault_attr gmem_fail_attr;
 
@@ -275,24 +329,7 @@ static inline bool gmem_should_fail(void)
 }
 #endif
 
-static inline bool gmem_off_direct_map(const struct gmemfd_inode *fi)
-{
-	return !(fi->flags & GMEMFD_CREATE_KEEP_DIRECT_MAP);
-}
-
-/**
- * struct gmem_invalidation - pages taken from a guest for a while
- * @kvm: the VM, with a reference to it and to @ops->owner; NULL for none
- * @ops: how to talk to it
- * @nr: slots begun
- * @vms_gone: what gmemfd_inode.vms_gone was
- */
-struct gmem_invalidation {
-	struct kvm *kvm;
-	const struct gmem_kvm_ops *ops;
-	unsigned int nr;
-	unsigned long vms_gone;
-};
+/* Functions and variables that other files use, from the lowest floor up. */
 
 /* block.c */
 void gmem_file_put(struct gmemfd_inode *fi);
@@ -315,14 +352,14 @@ int gmem_frames_add(struct gmemfd_inode *fi, struct gmem_block *block,
 		    struct gmem_memory *memory);
 void gmem_frames_leave_file(struct gmem_memory *memory);
 void gmem_frames_start_mending(struct gmem_memory *memory);
-void gmem_frames_wait_mended(void);
+void gmem_frames_unlock_and_wait_mended(void);
 void gmem_frames_remove(struct gmem_memory *memory);
 int gmem_frames_init(void);
 void gmem_frames_exit(void);
 
 /* direct_map.c */
 /**
- * enum gmem_run_kind - what pages a run is made of
+ * enum gmem_run_kind - what pages a run consists of
  * @GMEM_RUN_PRIVATE: private pages of regions that are ready
  * @GMEM_RUN_SHARED: shared pages of regions that are ready
  * @GMEM_RUN_UNREADY_PRIVATE: private pages of regions that are not ready
@@ -405,6 +442,20 @@ int gmem_punch_pages(struct gmemfd_inode *fi, struct gmem_block *block,
 void gmem_punch_block(struct gmemfd_inode *fi, struct gmem_block *block);
 
 /* kvm.c */
+/**
+ * struct gmem_invalidation - pages taken from a guest for a while
+ * @kvm: the VM, to which and to @ops->owner there is a reference; NULL if there is none
+ * @ops: how to talk to the VM
+ * @nr: the number of slots whose invalidation has begun
+ * @vms_gone: what gmemfd_inode.vms_gone was then
+ */
+struct gmem_invalidation {
+	struct kvm *kvm;
+	const struct gmem_kvm_ops *ops;
+	unsigned int nr;
+	unsigned long vms_gone;
+};
+
 int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
 		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops);
 void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot);

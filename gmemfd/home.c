@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory on its way back to hugetlb.  A block leaves the file whole, but
- * somebody may still hold references to shared folios of it: those are marked
- * so that their last put comes here, from whatever context, and when all of a
- * block is home it is put together and returned.
+ * Memory on its way back to hugetlb.  A block leaves its file as a whole, even if
+ * somebody holds references to some of its shared folios.  Such folios are away: they are
+ * marked, and so their last put ends here, in whatever context it is.  When all folios of
+ * the block are home, the block is mended and returned.
  */
 #include <linux/irq_work.h>
 #include <linux/llist.h>
@@ -14,21 +14,21 @@
 
 #include "gmemfd.h"
 
-/* How long a release waits for a reference to turn out to be transient. */
+/* How often to look whether a reference is transient before a folio is sent away. */
 #define GMEM_RELEASE_TRIES	2
 
-/* What folios away from their file have for a mapping. */
+/* The mapping of folios that are away. */
 static struct address_space *gmem_away_mapping;
 
 static struct workqueue_struct *gmem_home_wq;
 static LLIST_HEAD(gmem_home_folios);
 
-/* Out of their file and held by somebody; come home and not put away yet. */
+/* Folios that are away, and folios that are home but not seen by the worker yet. */
 static atomic_long_t gmem_nr_away, gmem_nr_home;
 
 /**
- * gmem_memory_free - give memory back to hugetlb
- * @memory: all frozen
+ * gmem_memory_free - give memory back to hugetlb [takes frames]
+ * @memory: memory that is in no file, and of which all folios are frozen
  */
 void gmem_memory_free(struct gmem_memory *memory)
 {
@@ -41,7 +41,7 @@ void gmem_memory_free(struct gmem_memory *memory)
 	kfree(memory);
 }
 
-/* The list goes through the word that other lists of the folio begin with. */
+/* The list uses the word with which the folio's other lists begin. */
 static struct llist_node *gmem_home_node(struct folio *folio)
 {
 	return (struct llist_node *)&folio->lru.next;
@@ -52,7 +52,10 @@ static struct folio *gmem_home_folio(struct llist_node *node)
 	return container_of((struct list_head **)node, struct folio, lru.next);
 }
 
-/* One less of what keeps a block that has left its file; true if it was the last. */
+/*
+ * Drop one of the references that keep a block which has left its file.  The last one
+ * gives the block back, and makes this return true.
+ */
 static bool gmem_memory_put(struct gmem_memory *memory)
 {
 	if (!atomic_dec_and_test(&memory->away))
@@ -89,12 +92,12 @@ static void gmem_home_irq_work(struct irq_work *work)
 static DEFINE_IRQ_WORK(gmem_home_irq, gmem_home_irq_work);
 
 /**
- * gmem_folio_came_home - the last put of a marked folio
- * @folio: it
+ * gmem_folio_came_home - the last reference to a marked folio has been dropped
+ * @folio: the folio
  *
- * Any context, any locks held: a lock-free list, and irq_work, which takes no
- * lock either, to get to where work can be queued.  The list is made of the
- * struct pages that are on it: however many come, they take no memory.
+ * The caller may be in any context and hold any locks.  So this only pushes the folio on
+ * a lock-free list and raises an irq_work, which takes no lock either and can queue work.
+ * The list runs through the folios themselves and needs no memory, however many come.
  */
 void gmem_folio_came_home(struct folio *folio)
 {
@@ -105,7 +108,7 @@ void gmem_folio_came_home(struct folio *folio)
 }
 
 /**
- * gmem_home_flush - have all that is home put away
+ * gmem_home_flush - wait until the worker has seen all folios that are home
  */
 void gmem_home_flush(void)
 {
@@ -114,9 +117,9 @@ void gmem_home_flush(void)
 }
 
 /**
- * gmem_home_counts - what is on its way
- * @away: out: folios that have left their file, but somebody holds them
- * @backlog: out: folios that have come home and are not put away yet
+ * gmem_home_counts - count folios on their way
+ * @away: out: folios that are away
+ * @backlog: out: folios that are home but not seen by the worker yet
  */
 void gmem_home_counts(long *away, long *backlog)
 {
@@ -124,7 +127,10 @@ void gmem_home_counts(long *away, long *backlog)
 	*backlog = atomic_long_read(&gmem_nr_home);
 }
 
-/* Let go of a shared folio.  True if somebody else still holds it. */
+/*
+ * Drop the block's reference to a shared folio.  Returns true if somebody else still uses
+ * the folio, which is away then, and otherwise leaves it frozen.  [block]
+ */
 static bool gmem_folio_send_away(struct gmemfd_inode *fi, struct gmem_block *block,
 				 struct gmem_memory *memory, struct folio *folio,
 				 unsigned long i, int tries)
@@ -134,12 +140,12 @@ static bool gmem_folio_send_away(struct gmemfd_inode *fi, struct gmem_block *blo
 		return false;
 	}
 	folio_lock(folio);
-	/* Another task may be between clearing its entry and the rmap. */
+	/* Another task may have cleared its page table entry but not the rmap yet. */
 	while (folio_mapped(folio)) {
 		gmem_unmap(fi, block, i, i + folio_nr_pages(folio));
 		cond_resched();
 	}
-	/* Not NULL: a page without mapping and count 1 looks ownerless. */
+	/* With no mapping and a count of 1 a page looks like nobody's. */
 	folio->mapping = gmem_away_mapping;
 	folio->private = memory;
 	gmem_folio_mark(folio);
@@ -150,7 +156,10 @@ static bool gmem_folio_send_away(struct gmemfd_inode *fi, struct gmem_block *blo
 	return true;
 }
 
-/* Let go of all shared folios.  True if some are still held, and come home later. */
+/*
+ * Drop the block's references to all its shared folios.  Returns true if some of them are
+ * away.  [block]
+ */
 static bool gmem_memory_send_away(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	struct gmem_memory *memory = block->memory;
@@ -162,11 +171,11 @@ static bool gmem_memory_send_away(struct gmemfd_inode *fi, struct gmem_block *bl
 		return false;
 	for (; (folio = gmem_next_shared_folio(block, &i, &next, gmem_block_pages(fi)));
 	     i = next) {
-		/* The time that one gets is enough for all. */
+		/* The time that the first one gets is enough for all. */
 		if (!gmem_folio_send_away(fi, block, memory, folio, i,
 					  away ? 0 : GMEM_RELEASE_TRIES))
 			continue;
-		/* Until the last of them is home. */
+		/* The module stays until the last of them is home. */
 		if (!away)
 			__module_get(THIS_MODULE);
 		away = true;
@@ -175,12 +184,12 @@ static bool gmem_memory_send_away(struct gmemfd_inode *fi, struct gmem_block *bl
 }
 
 /**
- * gmem_memory_leave - let go of a block's memory
+ * gmem_memory_leave - take a block's memory, which is scrubbed, out of the file [block]
  * @fi: the file
- * @block: locked exclusively, with memory that has been scrubbed
+ * @block: the block, which is a hole afterwards
  *
- * The memory is back in its pool when this returns, or as soon as the last reference
- * to a folio of it is gone.
+ * The memory is back in its pool when this returns, or as soon as the last reference to
+ * one of its folios is dropped.
  */
 void gmem_memory_leave(struct gmemfd_inode *fi, struct gmem_block *block)
 {
@@ -196,8 +205,8 @@ void gmem_memory_leave(struct gmemfd_inode *fi, struct gmem_block *block)
 }
 
 /**
- * gmem_home_init - be ready for folios to come home
- * @away_mapping: what folios away from their file have for a mapping
+ * gmem_home_init - get ready for folios that come home
+ * @away_mapping: the mapping of folios that are away
  *
  * Return: 0 or a negative errno.
  */
@@ -209,7 +218,7 @@ int gmem_home_init(struct address_space *away_mapping)
 }
 
 /**
- * gmem_home_exit - all memory is home, or this would not be called
+ * gmem_home_exit - undo gmem_home_init() when all memory is home
  */
 void gmem_home_exit(void)
 {

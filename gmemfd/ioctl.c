@@ -14,19 +14,19 @@ static int gmem_compare_ranges(const void *a, const void *b)
 {
 	const struct gmemfd_convert_range *ra = a, *rb = b;
 
-	/* sort() sleeps nowhere itself, and 65,536 ranges take it milliseconds. */
+	/* sort() takes milliseconds for 65,536 ranges and does not reschedule. */
 	cond_resched();
 	return cmp_int(ra->offset, rb->offset);
 }
 
-/* The call ended early; but for -EINTR it goes on unless a handler runs. */
+/* Has a signal ended the call?  It is restarted, but for -EINTR, unless a handler runs. */
 static bool gmem_error_is_interruption(int err)
 {
 	return err == -EINTR || err == -ERESTARTNOHAND || err == -ERESTARTNOINTR;
 }
 
 /*
- * What GMEMFD_CONVERT and GMEMFD_CONVERT_RANGES have in common; sorts @ranges
+ * The part that GMEMFD_CONVERT and GMEMFD_CONVERT_RANGES have in common.  Sorts @ranges,
  * and sets *@error_offset and *@timeout where the ABI says so.
  */
 static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *ranges,
@@ -42,7 +42,7 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 	if (flags & ~GMEMFD_CONVERT_WAIT ||
 	    (*timeout && !(flags & GMEMFD_CONVERT_WAIT)))
 		return -EINVAL;
-	/* As a rule they are in order, which a heap sort has no use for. */
+	/* Ranges are in order as a rule, and a heap sort does not profit from that. */
 	for (i = 1; i < nr && ranges[i - 1].offset <= ranges[i].offset;)
 		i++;
 	if (i < nr)
@@ -59,7 +59,7 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 	deadline = ktime_add_safe(ktime_get(), min_t(u64, *timeout, KTIME_MAX));
 	err = gmem_convert(inode->i_private, ranges, nr,
 			   flags & GMEMFD_CONVERT_WAIT ? &deadline : NULL, &busy);
-	/* Who is not told of a restart is not told what was in the way before it. */
+	/* The caller does not see this restart, nor what was in the way before it. */
 	if (busy != ULONG_MAX && err != -ERESTARTNOINTR)
 		*error_offset = (u64)busy << PAGE_SHIFT;
 	if (gmem_error_is_interruption(err) && *timeout < KTIME_MAX)
@@ -67,13 +67,13 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 	return err;
 }
 
-/* Errors that tell more than their number does. */
+/* Does the ABI define what the error returns in @error_offset and @timeout? */
 static bool gmem_error_has_details(int err)
 {
 	return err == -EAGAIN || err == -ETIMEDOUT || gmem_error_is_interruption(err);
 }
 
-/* What upstream's flags ask for: is it done anyway?  They are not ours. */
+/* Upstream's flags are not ours.  Does a conversion do what they ask for? */
 static int gmem_check_upstream_flags(u64 flags)
 {
 	switch (flags) {
@@ -140,7 +140,7 @@ static int gmem_ioctl_convert_ranges(struct file *file, void __user *argp)
 	return err;
 }
 
-/* The pages from @i on that are alike, at most up to @hi; @block locked. */
+/* Describe the pages from @i on that are alike; returns where they end.  [block shared] */
 static unsigned long gmem_describe_pages(struct gmemfd_inode *fi, struct gmem_block *block,
 					 unsigned long i, unsigned long hi,
 				   struct gmemfd_range *range)
@@ -163,11 +163,11 @@ static unsigned long gmem_describe_pages(struct gmemfd_inode *fi, struct gmem_bl
 		range->folio_order = GMEM_REGION_ORDER;
 	if (test_bit(region, memory->ready))
 		range->flags |= GMEMFD_RANGE_ZEROED;
-	/* A region at a time; the caller joins what is alike. */
+	/* The caller puts regions together that are alike. */
 	return min(end, (region + 1) << GMEM_REGION_ORDER);
 }
 
-/* Fill in @range with the like pages from *@posp on, and say where they end. */
+/* Describe the pages from *@posp on that are alike, and move *@posp behind them. */
 static int gmem_next_range(struct gmemfd_inode *fi, pgoff_t *posp, pgoff_t last,
 			   struct gmemfd_range *range)
 {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Guests that run from a gmem file: KVM memslots bound to it, and what a guest
- * finds in it.
+ * Guests that run from a gmem file: KVM's memslots are bound to the file, and KVM asks for
+ * the page frames behind it.
  *
- * A guest may access private and shared pages alike, and no page ever moves:
- * conversions do not concern it.  Only pages that leave the file do.
+ * A guest may access private and shared pages alike, and no page ever moves.  So
+ * conversions do not concern the guest, and only pages that leave the file do.
  */
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -13,10 +13,12 @@
 
 /**
  * struct gmem_binding - a memslot on a file
- * @node: on gmemfd_inode.bindings
- * @slot: KVM's
- * @first: first page of the file in it
+ * @node: entry of gmemfd_inode.bindings
+ * @slot: KVM's memslot
+ * @first: first page of the file that is in the slot
  * @last: first page behind
+ *
+ * Each binding has a reference to the file.
  */
 struct gmem_binding {
 	struct list_head node;
@@ -25,16 +27,16 @@ struct gmem_binding {
 };
 
 /**
- * gmem_kvm_bind - let a VM use a range of a file
+ * gmem_kvm_bind - let a VM use a range of a file [takes bindings]
  * @file: a gmem file
  * @kvm: the VM
  * @slot: one of its memslots
  * @first: first page
  * @nr: number of pages
- * @ops: KVM's
+ * @ops: how to talk to KVM
  *
- * Return: 0, -EBUSY if another VM uses the file, -EEXIST if another slot has a
- * part of the range, -ENOMEM.
+ * Return: 0, -EBUSY if another VM uses the file, -EEXIST if another slot has a part of the
+ * range, or -ENOMEM.
  */
 int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
 		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops)
@@ -66,7 +68,7 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 	return 0;
 }
 
-/* Under bindings_lock; the binding's reference to the file is the caller's now. */
+/* The caller takes over the binding's reference to the file.  [bindings] */
 static void gmem_binding_free(struct gmemfd_inode *fi, struct gmem_binding *binding)
 {
 	list_del(&binding->node);
@@ -79,9 +81,9 @@ static void gmem_binding_free(struct gmemfd_inode *fi, struct gmem_binding *bind
 }
 
 /**
- * gmem_kvm_unbind - a slot goes
- * @file: the file it is bound to, which may be about to be released
- * @slot: the slot, of which nothing is mapped any more
+ * gmem_kvm_unbind - undo gmem_kvm_bind() [takes bindings]
+ * @file: the file that the slot is bound to, which may be about to be released
+ * @slot: the slot, of which the guest has no page mapped any more
  */
 void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
 {
@@ -98,24 +100,23 @@ void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
 		}
 	}
 	mutex_unlock(&fi->bindings_lock);
-	/* The file may have gone: it waits for its bindings, and not for this. */
+	/* A file that is released waits for its bindings to go, but not for this. */
 	if (found)
 		gmem_file_put(fi);
 }
 
 /**
- * gmem_kvm_invalidate_begin - unmap pages from the guest and keep them so
+ * gmem_kvm_invalidate_begin - unmap pages from the guest for a while [block, takes bindings]
  * @fi: the file
  * @first: first page
  * @last: first page behind
- * @inv: for gmem_kvm_invalidate_end(), or gmem_kvm_wait_gone()
+ * @inv: out: for gmem_kvm_invalidate_end(), or gmem_kvm_wait_gone()
  *
- * The pages' blocks are locked exclusively, or nobody can look pages up any
- * more: a guest that gets bound from here on must not find what is going.
+ * The caller holds the locks of the pages' blocks, or nobody can look pages up any more.
+ * So a guest that is bound from now on does not find the pages either.
  *
- * Return: 0, or -EAGAIN if the VM is being destroyed.  Nothing of its guest runs any
- * more, but pages are still mapped until gmem_kvm_wait_gone(), which is called with
- * no block locked: the VM may wait for who waits for that.
+ * Return: 0, or -EAGAIN if the VM is being destroyed.  None of its CPUs runs any more, but
+ * pages stay mapped until gmem_kvm_wait_gone() returns.
  */
 int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last,
 			      struct gmem_invalidation *inv)
@@ -147,10 +148,10 @@ int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t la
 }
 
 /**
- * gmem_kvm_invalidate_end - the guest may look pages up again
- * @inv: from gmem_kvm_invalidate_begin()
+ * gmem_kvm_invalidate_end - let the guest look pages up again
+ * @inv: what gmem_kvm_invalidate_begin() has begun
  *
- * With nothing locked: this may be the end of the VM.
+ * The caller holds no lock of ours: this may drop the last reference to the VM.
  */
 void gmem_kvm_invalidate_end(struct gmem_invalidation *inv)
 {
@@ -163,9 +164,11 @@ void gmem_kvm_invalidate_end(struct gmem_invalidation *inv)
 }
 
 /**
- * gmem_kvm_wait_gone - wait until a VM that is being destroyed has unmapped all
+ * gmem_kvm_wait_gone - wait until a VM that is being destroyed has unmapped all pages
  * @fi: the file
- * @inv: from gmem_kvm_invalidate_begin(), which said -EAGAIN
+ * @inv: what gmem_kvm_invalidate_begin() has set, which returned -EAGAIN
+ *
+ * The caller holds no lock of ours: the VM may wait for a task that waits for a block.
  */
 void gmem_kvm_wait_gone(struct gmemfd_inode *fi, const struct gmem_invalidation *inv)
 {
@@ -173,8 +176,8 @@ void gmem_kvm_wait_gone(struct gmemfd_inode *fi, const struct gmem_invalidation 
 }
 
 /**
- * gmem_kvm_release - the file goes: so does all that a guest has mapped of it
- * @fi: the file, which nobody can look pages up in any more
+ * gmem_kvm_release - unmap all of a file from its guest, and unbind it [takes bindings]
+ * @fi: a file in which nobody can look pages up any more
  */
 void gmem_kvm_release(struct gmemfd_inode *fi)
 {
@@ -190,7 +193,7 @@ void gmem_kvm_release(struct gmemfd_inode *fi)
 		list_for_each_entry_safe(binding, next, &fi->bindings, node) {
 			inv.ops->forget(binding->slot);
 			gmem_binding_free(fi, binding);
-			gmem_file_put(fi);	/* never the last: the file has one */
+			gmem_file_put(fi);	/* not the last: the caller has one */
 		}
 	}
 	inv.ops->unlock(inv.kvm);
@@ -198,8 +201,8 @@ void gmem_kvm_release(struct gmemfd_inode *fi)
 }
 
 /*
- * How much around page @i a guest can be given at once, as an order; negative
- * if something has to be done to the page first.
+ * The order of the pages around page @i that a guest can map at once; -EAGAIN if
+ * gmem_guest_populate() has to come first.  [block shared]
  */
 static int gmem_guest_order(struct gmemfd_inode *fi, struct gmem_block *block,
 			    unsigned long i)
@@ -221,8 +224,8 @@ static int gmem_guest_order(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /*
- * Make page @i fit for use: with all of its region where none of that has been
- * touched, alone where its neighbours are in use and it has been punched.
+ * Populate page @i.  All of its region is populated with it, unless the page was punched
+ * and others in the region are in use.  [block, takes frames]
  */
 static int gmem_guest_populate(struct gmemfd_inode *fi, struct gmem_block *block,
 			       unsigned long i)
@@ -241,13 +244,13 @@ static int gmem_guest_populate(struct gmemfd_inode *fi, struct gmem_block *block
 }
 
 /**
- * gmem_kvm_get_pfn - what a guest finds at a page
+ * gmem_kvm_get_pfn - get the page frame that a guest finds at a page [takes block]
  * @file: a gmem file
  * @index: the page
- * @pfn: out: its frame
- * @order: out: so much around it, aligned, can be mapped at once
+ * @pfn: out: the number of its frame
+ * @order: out: the aligned 2^*@order pages around it can be mapped at once
  *
- * Return: 0, -EHWPOISON, or why there is no memory as in gmem_memory_take().
+ * Return: 0, -EHWPOISON, or what gmem_populate() returns.
  */
 int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Mappings in user space: mmap(), faults, mbind().
+ * What a mapping of a file needs: mmap(), faults, and mbind().
  */
 #include <linux/fs.h>
 #include <linux/mempolicy.h>
@@ -9,7 +9,7 @@
 
 #include "gmemfd.h"
 
-/* A fault on page @i maps no more than its folio: which pages may that be? */
+/* The pages of the folio of page @i: a fault maps no others.  [block shared] */
 static void gmem_folio_range(const struct gmemfd_inode *fi,
 			     const struct gmem_block *block, unsigned long i,
 			     unsigned long *lo, unsigned long *hi)
@@ -35,7 +35,7 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	block = gmem_block_at(fi, vmf->pgoff);
 	i = gmem_page_in_block(fi, vmf->pgoff);
 
-	/* Who is killed may be told anything. */
+	/* A task that is killed does not see what a fault returns. */
 	if (gmem_lock_block_shared(fi, block))
 		return VM_FAULT_SIGBUS;
 	for (;;) {
@@ -55,14 +55,14 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 			err = gmem_populate(fi, block, lo, hi) ?:
 			      gmem_split_poisoned(fi, block, i);
 		}
-		/* Not downgrade_write(): lockdep would not know the lock. */
+		/* lockdep does not know the lock, so downgrade_write() would confuse it. */
 		gmem_unlock_block(fi, block);
 		if (err)
 			return vmf_error(err);
 		if (gmem_lock_block_shared(fi, block))
 			return VM_FAULT_SIGBUS;
 	}
-	/* Locked until it is mapped: see gmem_folio_freeze(). */
+	/* The folio stays locked until it is mapped: see gmem_folio_freeze(). */
 	vmf->page = block->memory->loan.page + i;
 	folio = page_folio(vmf->page);
 	folio_get(folio);
@@ -115,7 +115,7 @@ int gmem_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
-	/* VM_SPECIAL: mlock, reclaim and compaction take no references. */
+	/* This makes it VM_SPECIAL: mlock, reclaim and compaction take no references. */
 	vm_flags_set(vma, VM_DONTEXPAND);
 	vma->vm_ops = &gmem_vm_ops;
 	return 0;

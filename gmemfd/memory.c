@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The memory behind a block while it is in the file: taken from hugetlb, zeroed as
- * late as possible, out of the direct map where private, and scrubbed before it goes.
- * All functions want the block locked exclusively.
+ * The memory behind a block while it is in the file.  It is taken from hugetlb, zeroed as
+ * late as possible, made ready, and scrubbed before it leaves.  All functions here need
+ * the block's lock, held exclusively.
  */
 #include <linux/highmem.h>
 #include <linux/mempolicy.h>
@@ -23,7 +23,7 @@ static int gmem_take_loan(struct gmemfd_inode *fi, struct gmem_block *block,
 	err = gmem_loan_take(loan, &fi->pool, policy, index >> fi->block_order,
 			     fi->node);
 	mpol_cond_put(policy);
-	/* Where sysctl vm.movable_gigantic_pages says so hugetlb does this. */
+	/* With sysctl vm.movable_gigantic_pages hugetlb gives such memory. */
 	if (!err && is_zone_movable_page(loan->page)) {
 		gmem_loan_return(loan);
 		err = -ENOSPC;
@@ -31,7 +31,7 @@ static int gmem_take_loan(struct gmemfd_inode *fi, struct gmem_block *block,
 	return err;
 }
 
-/* Take a block that is known to memory offlining before it looks free. */
+/* Memory offlining has to know the memory before its folios look free.  [block] */
 static int gmem_take_known(struct gmemfd_inode *fi, struct gmem_block *block,
 			   struct gmem_memory *memory)
 {
@@ -40,7 +40,7 @@ static int gmem_take_known(struct gmemfd_inode *fi, struct gmem_block *block,
 	for (;;) {
 		err = gmem_take_loan(fi, block, &memory->loan);
 		if (err == -ENOSPC) {
-			/* What was here before may be on its way home. */
+			/* The memory that was here before may be on its way home. */
 			gmem_home_flush();
 			err = gmem_take_loan(fi, block, &memory->loan);
 		}
@@ -52,7 +52,7 @@ static int gmem_take_known(struct gmemfd_inode *fi, struct gmem_block *block,
 		gmem_loan_return(&memory->loan);
 		if (err != -EAGAIN)
 			return err;
-		/* hugetlb passes over 2 MiB that go offline, but not over 1 GiB. */
+		/* hugetlb skips 2 MiB pages that go offline, but not 1 GiB pages. */
 		schedule_timeout_killable(1);
 		if (fatal_signal_pending(current))
 			return -EINTR;
@@ -60,12 +60,12 @@ static int gmem_take_known(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /**
- * gmem_memory_take - put memory behind a hole
+ * gmem_memory_take - put memory behind a hole [block, takes frames]
  * @fi: the file
  * @block: a hole
  *
- * Return: 0, -ENOMEM, -ENOSPC if a cgroup limit or a memory policy is in the way
- * or somebody still holds what was here before, or -EINTR for a fatal signal.
+ * Return: 0, -ENOMEM, -ENOSPC if a cgroup limit or a memory policy is in the way or
+ * somebody still uses the memory that was here before, or -EINTR for a fatal signal.
  */
 int gmem_memory_take(struct gmemfd_inode *fi, struct gmem_block *block)
 {
@@ -118,14 +118,14 @@ static void gmem_zero_region(struct gmem_memory *memory, unsigned long region)
 }
 
 /**
- * gmem_memory_zero_next - zero a region ahead of gmem_memory_make_ready()
- * @block: with memory
+ * gmem_memory_zero_next - zero a region ahead of gmem_memory_make_ready() [block]
+ * @block: a block with memory
  * @lo: in: where to start; out: first page behind the region
  * @hi: where to stop
  *
- * So that all of a block need not be zeroed with it locked.
+ * The caller can release the block's lock between one region and the next.
  *
- * Return: false if there is none left, or gmem_memory_make_ready() has to see to it.
+ * Return: false if no region is left, or if gmem_memory_make_ready() has to zero it.
  */
 bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
 			   unsigned long hi)
@@ -144,16 +144,17 @@ bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
 }
 
 /**
- * gmem_memory_scrub_next - have an all private region as if it was never touched
+ * gmem_memory_scrub_next - scrub an all private region ahead of its release [block]
  * @fi: the file
- * @block: with memory, all of which is about to leave the file
+ * @block: a block with memory, all of which is about to leave the file
  * @lo: in: where to start; out: first page behind the region
  * @hi: where to stop
  *
- * So that private contents are mapped for a short time, and a block need not be
- * scrubbed with it locked all the time.
+ * The region is as if it had never been populated then: zeroed, and not ready.  Private
+ * contents are in the direct map for a short time only, and the caller can release the
+ * block's lock between one region and the next.
  *
- * Return: false if there is none left, or gmem_memory_scrub() has to see to it.
+ * Return: false if no region is left, or if gmem_memory_release() has to scrub it.
  */
 bool gmem_memory_scrub_next(struct gmemfd_inode *fi, struct gmem_block *block,
 			    unsigned long *lo, unsigned long hi)
@@ -207,11 +208,11 @@ static int gmem_try_scrub(struct gmemfd_inode *fi, struct gmem_block *block)
 }
 
 /*
- * Overwrite private contents of a block that leaves the file, and have all in the
- * direct map.
+ * Overwrite private contents of a block that leaves the file, and put all of it back into
+ * the direct map.
  *
- * That can want a page for a table, around a poisoned page; there is no way back, and
- * so it waits for one.  Contents that a poisoned page, nobody knows which, is among
+ * Around a poisoned page that can need a page for a table.  The block has to leave, and so
+ * this waits until there is one.  If nobody knows which page is poisoned, the contents
  * stay where they are: out of the direct map, and in a block that hugetlb keeps.
  */
 static void gmem_memory_scrub(struct gmemfd_inode *fi, struct gmem_block *block)
@@ -227,13 +228,14 @@ static void gmem_memory_scrub(struct gmemfd_inode *fi, struct gmem_block *block)
 }
 
 /**
- * gmem_memory_make_ready - zero regions that have not been touched yet
+ * gmem_memory_make_ready - zero regions and take their private pages out [block]
  * @fi: the file
- * @block: with memory
- * @lo: first page of interest
+ * @block: a block with memory
+ * @lo: first page that has to be in a ready region
  * @hi: first page behind
  *
- * Return: 0, or -ENOMEM if the direct map could not be split.
+ * Return: 0, -ENOMEM if an entry of the direct map could not be split, or what
+ * gmem_locate_poison() returns.
  */
 int gmem_memory_make_ready(struct gmemfd_inode *fi, struct gmem_block *block,
 			   unsigned long lo, unsigned long hi)
@@ -270,14 +272,14 @@ int gmem_memory_make_ready(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /**
- * gmem_memory_zero - zero part of a region again
+ * gmem_memory_zero - zero pages of ready regions again [block]
  * @fi: the file
- * @block: with memory
+ * @block: a block with memory
  * @lo: first page
  * @hi: first page behind
  *
- * Return: 0, or -ENOMEM with nothing done if private pages could not be
- * reached, or why a poisoned page could not be spared.
+ * Return: 0, -ENOMEM if private pages could not be exposed, or what gmem_locate_poison()
+ * returns.  Nothing has changed after an error.
  */
 int gmem_memory_zero(struct gmemfd_inode *fi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi)
@@ -302,12 +304,12 @@ int gmem_memory_zero(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /**
- * gmem_memory_release - take a block's memory out of the file
+ * gmem_memory_release - scrub a block's memory and take it out of the file [block, takes frames]
  * @fi: the file
- * @block: locked exclusively, with memory
+ * @block: a block with memory, which is a hole afterwards
  *
- * Private contents are scrubbed.  The memory is back in its pool when this
- * returns, or as soon as the last reference to a folio of it is gone.
+ * The memory is back in its pool when this returns, or as soon as the last reference to
+ * one of its folios is dropped.
  */
 void gmem_memory_release(struct gmemfd_inode *fi, struct gmem_block *block)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory errors.  A poisoned page is never handed out again and nobody gets to
- * it; the rest of its block goes on, in small folios around it, until the block
- * is released.  hugetlb then keeps the block as a whole.
+ * Memory errors.  Nobody gets a poisoned page any more.  The rest of its block remains in
+ * use, in small folios around the page, until the block is released.  Then hugetlb keeps
+ * the whole block.
  */
 #include <linux/fs.h>
 #include <linux/mm.h>
@@ -10,7 +10,10 @@
 
 #include "gmemfd.h"
 
-/* Page @index of the file, which is the block's if it still has @memory. */
+/*
+ * A page of a file has a memory error.  It is page @index if the block still has @memory.
+ * [takes block]
+ */
 static int gmem_poison_in_file(struct gmemfd_inode *fi, struct gmem_memory *memory,
 			       pgoff_t index, struct page *page, int flags)
 {
@@ -22,7 +25,7 @@ static int gmem_poison_in_file(struct gmemfd_inode *fi, struct gmem_memory *memo
 	gmem_lock_block(fi, block);
 	if (block->memory != memory || memory->loan.page + i != page)
 		goto out;
-	/* If it cannot be broken, hugetlb poisons it as a whole. */
+	/* If the block cannot be broken, hugetlb poisons all of it. */
 	ret = gmem_memory_break(memory) ? -ENOENT : 0;
 	if (ret)
 		goto out;
@@ -39,7 +42,7 @@ static int gmem_poison_in_file(struct gmemfd_inode *fi, struct gmem_memory *memo
 		gmem_unmap_sync(fi, block, i, i + 1);
 		gmem_split_poisoned(fi, block, i);
 	} else if (gmem_off_direct_map(fi) && gmem_populated(block, i, i + 1)) {
-		/* An entry of its own, so that the others come back without memory. */
+		/* With an entry of its own, its neighbours can return without memory. */
 		gmem_direct_map_remove(page, 1);
 	}
 out:
@@ -50,7 +53,7 @@ out:
 	return ret;
 }
 
-/* Page of memory that is in no file any more; under gmem_frames_lock. */
+/* A page of memory that is in no file any more has a memory error.  [frames] */
 static int gmem_poison_outside_file(struct gmem_memory *memory, struct page *page,
 				    int flags)
 {
@@ -58,7 +61,7 @@ static int gmem_poison_outside_file(struct gmem_memory *memory, struct page *pag
 
 	if (!memory || !memory->broken)
 		return -ENOENT;
-	/* Nobody has it mapped: it only has to be remembered. */
+	/* Nobody has the page mapped, so marking it is enough. */
 	ret = gmem_page_poison(page, flags);
 	if (flags & MF_COUNT_INCREASED)
 		put_page(page);
@@ -66,11 +69,11 @@ static int gmem_poison_outside_file(struct gmem_memory *memory, struct page *pag
 }
 
 /**
- * gmem_memory_error - a page has a memory error
+ * gmem_memory_error - handle a memory error [takes block, frames]
  * @page: any page of the machine
- * @flags: as for memory_failure(), which calls this
+ * @flags: those of memory_failure(), which calls this
  *
- * Return: -ENOENT if it is nothing to us, or what memory_failure() shall return.
+ * Return: -ENOENT if memory_failure() has to handle the page, or what it has to return.
  */
 int gmem_memory_error(struct page *page, int flags)
 {
@@ -84,12 +87,12 @@ int gmem_memory_error(struct page *page, int flags)
 		mutex_lock(&gmem_frames_lock);
 		memory = gmem_frames_find(page_to_pfn(page));
 		if (memory && memory->mending) {
-			gmem_frames_wait_mended();
+			gmem_frames_unlock_and_wait_mended();
 			continue;
 		}
 		fi = memory ? memory->fi : NULL;
 		if (fi) {
-			/* The open file's is still there. */
+			/* The open file still has its reference. */
 			refcount_inc(&fi->refs);
 			index = memory->index + (page - memory->loan.page);
 		} else {

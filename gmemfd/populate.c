@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pages that are fit for use, and pages that were punched.
+ * Populating pages, and punching them.  A populated page has memory, is in a region that
+ * is ready, and was not punched since.
  */
 #include <linux/bitmap.h>
 #include <linux/slab.h>
@@ -8,10 +9,10 @@
 #include "gmemfd.h"
 
 /**
- * gmem_populated - are pages of one region fit for use?
- * @block: locked shared at least
+ * gmem_populated - are all pages of a range populated? [block shared]
+ * @block: the block
  * @lo: first page
- * @hi: first page behind
+ * @hi: first page behind, in the same region
  *
  * Return: false if gmem_populate() has to come first.
  */
@@ -23,26 +24,31 @@ bool gmem_populated(const struct gmem_block *block, unsigned long lo,
 	       (!block->punched || find_next_bit(block->punched, hi, lo) >= hi);
 }
 
+static void gmem_free_punched(struct gmem_block *block)
+{
+	kvfree(block->punched);
+	block->punched = NULL;
+}
+
+/* Forget that pages were punched.  [block] */
 static void gmem_clear_punched(struct gmemfd_inode *fi, struct gmem_block *block,
 			       unsigned long lo, unsigned long hi)
 {
 	if (!block->punched)
 		return;
 	bitmap_clear(block->punched, lo, hi - lo);
-	if (!bitmap_empty(block->punched, gmem_block_pages(fi)))
-		return;
-	kvfree(block->punched);
-	block->punched = NULL;
+	if (bitmap_empty(block->punched, gmem_block_pages(fi)))
+		gmem_free_punched(block);
 }
 
 /**
- * gmem_populate - make pages fit for use
+ * gmem_populate - populate pages [block, takes frames]
  * @fi: the file
- * @block: locked exclusively
+ * @block: the block
  * @lo: first page
  * @hi: first page behind
  *
- * Return: 0, or what gmem_memory_take() or gmem_memory_make_ready() says.
+ * Return: 0, or what gmem_memory_take() or gmem_memory_make_ready() returns.
  */
 int gmem_populate(struct gmemfd_inode *fi, struct gmem_block *block,
 		  unsigned long lo, unsigned long hi)
@@ -59,25 +65,28 @@ int gmem_populate(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /**
- * gmem_punch_block - release a block's memory, and forget what was punched of it
+ * gmem_punch_block - punch a whole block and release its memory [block, takes frames]
  * @fi: the file
- * @block: locked exclusively, with memory, of which nothing is mapped in a guest
+ * @block: a block with memory, of which no guest has a page mapped
  */
 void gmem_punch_block(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	gmem_memory_release(fi, block);
-	kvfree(block->punched);
-	block->punched = NULL;
+	gmem_free_punched(block);
 }
 
 /**
- * gmem_punch_pages - zero part of a region, and remember that it was punched
+ * gmem_punch_pages - punch pages of a block, which may be its last ones [block, takes frames]
  * @fi: the file
- * @block: locked exclusively
- * @lo: first page, which like the others is not mapped in a guest
- * @hi: first page behind
+ * @block: the block, of which no guest has one of the pages mapped
+ * @lo: first page
+ * @hi: first page behind, in the same region
  *
- * Return: 0, -ENOMEM or what gmem_memory_zero() says, with nothing done.
+ * The pages are zeroed and stay.  When all pages of the block are punched, its memory is
+ * released.
+ *
+ * Return: 0, -ENOMEM, or what gmem_memory_zero() returns.  After an error the pages
+ * are as before, but unmapped.
  */
 int gmem_punch_pages(struct gmemfd_inode *fi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi)
@@ -94,7 +103,8 @@ int gmem_punch_pages(struct gmemfd_inode *fi, struct gmem_block *block,
 	gmem_unmap_sync(fi, block, lo, hi);
 	err = gmem_memory_zero(fi, block, lo, hi);
 	if (err) {
-		gmem_clear_punched(fi, block, 0, 0);
+		if (bitmap_empty(block->punched, nr))
+			gmem_free_punched(block);
 		return err;
 	}
 	bitmap_set(block->punched, lo, hi - lo);

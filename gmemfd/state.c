@@ -9,7 +9,7 @@
 
 /**
  * gmem_state_reserve - get the memory that gmem_state_set() needs for part of a block
- * @state: of a block, whose lock the caller does not have to hold
+ * @state: the state of a block, whose lock the caller does not have to hold
  * @nr: pages in the block
  *
  * Return: 0 or -ENOMEM.
@@ -29,12 +29,12 @@ int gmem_state_reserve(struct gmem_state *state, unsigned long nr)
 }
 
 /**
- * gmem_state_set - set the state of pages
- * @state: of a block, after gmem_state_reserve() unless the range is all of it
+ * gmem_state_set - set the state of pages [block]
+ * @state: the state of a block, after gmem_state_reserve() unless the range is the block
  * @nr: pages in the block
  * @lo: first page
  * @hi: first page behind the range
- * @private: to what
+ * @private: whether the pages become private
  */
 void gmem_state_set(struct gmem_state *state, unsigned long nr,
 		    unsigned long lo, unsigned long hi, bool private)
@@ -62,7 +62,7 @@ void gmem_state_set(struct gmem_state *state, unsigned long nr,
 		state->map_valid = true;
 		state->kind = GMEM_MIXED;
 	}
-	/* Counted, so that nobody has to look at the whole block. */
+	/* The count tells whether the block is uniform without a look at all of it. */
 	for (i = lo; i < hi; i = end) {
 		end = gmem_state_run(state, i, hi);
 		if (gmem_state_private(state, i) != private)
@@ -81,7 +81,7 @@ void gmem_state_set(struct gmem_state *state, unsigned long nr,
 
 /**
  * gmem_state_free - undo gmem_state_reserve()
- * @state: of a block that nobody can find any more
+ * @state: the state of a block that nobody can find any more
  */
 void gmem_state_free(struct gmem_state *state)
 {
@@ -89,9 +89,9 @@ void gmem_state_free(struct gmem_state *state)
 }
 
 /**
- * gmem_state_private - is a page private?
- * @state: of a block
- * @i: the page's index in it
+ * gmem_state_private - is a page private? [block shared]
+ * @state: the state of a block
+ * @i: the page, counted in the block
  *
  * Return: true if private, false if shared.
  */
@@ -103,8 +103,8 @@ bool gmem_state_private(const struct gmem_state *state, unsigned long i)
 }
 
 /**
- * gmem_state_run - find where the state changes
- * @state: of a block
+ * gmem_state_run - find where the state changes [block shared]
+ * @state: the state of a block
  * @lo: a page
  * @hi: where to stop looking
  *
@@ -121,9 +121,9 @@ unsigned long gmem_state_run(const struct gmem_state *state, unsigned long lo,
 }
 
 /**
- * gmem_state_folio_order - how large may the folio of a page be?
- * @state: of a broken block
- * @i: the page's index in it
+ * gmem_state_folio_order - how large may the folio of a page be? [block shared]
+ * @state: the state of a broken block
+ * @i: the page, counted in the block
  *
  * Return: GMEM_REGION_ORDER if the page's region is all private or all shared,
  * otherwise 0.
@@ -138,8 +138,8 @@ unsigned int gmem_state_folio_order(const struct gmem_state *state,
 }
 
 /**
- * gmem_state_nr_private - count private pages
- * @state: of a block
+ * gmem_state_nr_private - count private pages [block shared]
+ * @state: the state of a block
  * @nr: pages in the block
  *
  * Return: how many of them are private.
@@ -156,9 +156,9 @@ unsigned long gmem_state_nr_private(const struct gmem_state *state,
  * gmem_range_ok - check a range of bytes from user space
  * @offset: its start
  * @size: its length
- * @file_size: where it must end at the latest
+ * @file_size: the range must not end behind this
  *
- * Return: true if the range is not empty, made of whole pages and in the file.
+ * Return: true if the range is not empty, consists of whole pages, and is in the file.
  */
 bool gmem_range_ok(u64 offset, u64 size, u64 file_size)
 {

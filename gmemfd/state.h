@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The private or shared state of the pages of one block, and arithmetic on
- * ranges.  Knows nothing of memory; KUnit tests it by itself.
+ * The state of the pages of one block, private or shared, and arithmetic on ranges.
+ * This file knows nothing of memory, so that KUnit can test it alone.
  */
 #ifndef _GMEMFD_STATE_H
 #define _GMEMFD_STATE_H
@@ -10,13 +10,15 @@
 #include <linux/mm.h>
 #include <linux/types.h>
 
-/* For calls that can say ENOMEM: at a cgroup's limit, too, and nobody is killed. */
+/*
+ * For calls that can return ENOMEM.  They do so at a cgroup's limit, too, where no task
+ * is killed for them.
+ */
 #define GMEM_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 /*
- * The unit in which memory is zeroed, split and mapped: what one PMD maps.
- * A broken block has a folio per region, or 4 KiB folios in regions where
- * private and shared meet.
+ * Memory is zeroed, split and mapped by regions.  A region is what one PMD maps.  A broken
+ * block has one folio for a region, or 4 KiB folios where private and shared meet.
  */
 #define GMEM_REGION_ORDER	PMD_ORDER
 #define GMEM_REGION_PAGES	BIT(GMEM_REGION_ORDER)
@@ -28,12 +30,14 @@ enum gmem_state_kind {
 };
 
 /**
- * struct gmem_state - state of a block's pages
+ * struct gmem_state - the state of a block's pages
  * @kind: which of them are private
  * @map_valid: @map agrees with @kind, as it always does for GMEM_MIXED
- * @nr_private: how many; meaningful only for GMEM_MIXED
- * @map: a bit per page, set for private; NULL until gmem_state_reserve(), which
- *	takes no lock.  It stays: a block that was mixed once will be again
+ * @nr_private: how many pages are private; meaningful only for GMEM_MIXED
+ * @map: a bit for each page, set if it is private; NULL until gmem_state_reserve(), which
+ *	takes no lock.  The bitmap stays, since a block that was mixed once will be again.
+ *
+ * The block's lock protects all but the pointer @map.
  */
 struct gmem_state {
 	enum gmem_state_kind kind;
