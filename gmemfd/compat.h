@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What kernels call differently.  Nothing else asks which kernel it is; what
- * differs in more than names is in the shim, and the shim's header is the same.
+ * Names that differ between kernels.  No other file asks for the kernel's version: what
+ * differs in more than names is in the shim, whose header is the same for all kernels.
  */
 #ifndef _GMEMFD_COMPAT_H
 #define _GMEMFD_COMPAT_H

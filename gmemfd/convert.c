@@ -6,8 +6,8 @@
  *   reserve   bitmaps for the state, with no block locked
  *   lock      all blocks of the ranges
  *   break     blocks of which pages become shared
- *   freeze    folios of which pages become private: the step that references refuse
- *   change    the direct map, and flush once
+ *   freeze    folios of which pages become private; fails if one is referenced
+ *   change    the direct map, and flush once; fails if there is no memory for a table
  *   publish   the states; from here on nothing fails
  *   reshape   the folios, and merge the direct map
  *   unlock
@@ -84,7 +84,7 @@ static unsigned long gmem_first_not_done(struct gmemfd_inode *fi, const struct g
 /* Undo gmem_freeze_ranges() for all folios before page @frozen of the file.  [block] */
 static void gmem_unfreeze_ranges(struct gmemfd_inode *fi,
 				 const struct gmemfd_convert_range *ranges,
-			  unsigned int nr, pgoff_t frozen)
+				 unsigned int nr, pgoff_t frozen)
 {
 	struct gmem_walk walk;
 	struct folio *folio;
@@ -113,7 +113,7 @@ static void gmem_unfreeze_ranges(struct gmemfd_inode *fi,
  */
 static int gmem_freeze_ranges(struct gmemfd_inode *fi,
 			      const struct gmemfd_convert_range *ranges, unsigned int nr,
-		       pgoff_t *busy)
+			      pgoff_t *busy)
 {
 	struct gmem_walk walk;
 	struct folio *folio;
@@ -187,7 +187,7 @@ static void gmem_undo_direct_map(struct gmemfd_inode *fi,
 /* Exposed pages stay in the direct map.  [block] */
 static void gmem_restore_exposed(struct gmemfd_inode *fi,
 				 const struct gmemfd_convert_range *ranges,
-				    unsigned int nr)
+				 unsigned int nr)
 {
 	struct gmem_walk walk;
 

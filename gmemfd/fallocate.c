@@ -55,7 +55,7 @@ static int gmem_allocate(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 /* Lock a block, and unmap a range of it from the guest. */
 static int gmem_lock_and_invalidate(struct gmemfd_inode *fi, struct gmem_block *block,
 				    unsigned long lo, unsigned long hi,
-			    struct gmem_invalidation *inv)
+				    struct gmem_invalidation *inv)
 {
 	int err;
 

@@ -113,7 +113,7 @@ struct folio *gmem_next_shared_folio(const struct gmem_block *block,
 }
 
 /**
- * gmem_unmap_sync - unmap pages, those that faults in progress map, too [block]
+ * gmem_unmap_sync - unmap pages, also where a fault is about to map one [block]
  * @fi: the file
  * @block: a block with memory
  * @lo: first page in it

@@ -143,7 +143,7 @@ static int gmem_ioctl_convert_ranges(struct file *file, void __user *argp)
 /* Describe the pages from @i on that are alike; returns where they end.  [block shared] */
 static unsigned long gmem_describe_pages(struct gmemfd_inode *fi, struct gmem_block *block,
 					 unsigned long i, unsigned long hi,
-				   struct gmemfd_range *range)
+					 struct gmemfd_range *range)
 {
 	struct gmem_memory *memory = block->memory;
 	unsigned long end = gmem_state_run(&block->state, i, hi), region;

@@ -58,7 +58,7 @@ static void state_becomes_mixed_and_uniform_again(struct kunit *test)
 	gmem_state_free(&state);
 }
 
-/* The bitmap of a block that was converted as a whole says what was before. */
+/* Converting a whole block leaves the bitmap as it was, so it must not be used. */
 static void state_of_whole_block_counts(struct kunit *test)
 {
 	struct gmem_state state = { .kind = GMEM_ALL_PRIVATE };
@@ -69,7 +69,7 @@ static void state_of_whole_block_counts(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gmem_state_nr_private(&state, NR), 1);
 	KUNIT_EXPECT_TRUE(test, gmem_state_private(&state, 0));
 	KUNIT_EXPECT_EQ(test, gmem_state_run(&state, 1, NR), NR);
-	/* That of one that came to be uniform in pieces does not. */
+	/* After converting in pieces until the block is uniform, the bitmap is right. */
 	KUNIT_ASSERT_EQ(test, set(&state, 1, NR, true), 0);
 	KUNIT_EXPECT_EQ(test, state.kind, GMEM_ALL_PRIVATE);
 	KUNIT_ASSERT_EQ(test, set(&state, 7, 9, false), 0);
@@ -104,7 +104,7 @@ static void folio_order_follows_state(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 512), GMEM_REGION_ORDER);
 	KUNIT_ASSERT_EQ(test, set(&state, 512, 513, false), 0);
 	KUNIT_EXPECT_EQ(test, gmem_state_folio_order(&state, 1023), 0);
-	/* Regions that differ, each uniform. */
+	/* Two regions, each uniform, that differ. */
 	KUNIT_ASSERT_EQ(test, set(&state, 0, 512, false), 0);
 	KUNIT_ASSERT_EQ(test, set(&state, 512, 1024, true), 0);
 	KUNIT_EXPECT_EQ(test, state.kind, GMEM_MIXED);
