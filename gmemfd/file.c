@@ -3,7 +3,7 @@
  * A file from its creation to its close.  It has one inode and one open file, no page
  * cache, and its own table of blocks.
  */
-#include <linux/anon_inodes.h>
+#include <linux/fs.h>
 #include <linux/file.h>
 #include <linux/module.h>
 #include <linux/mount.h>
@@ -69,7 +69,7 @@ static void gmem_close(struct gmemfd_inode *fi)
 		gmem_unlock_block(fi, block);
 		cond_resched();
 	}
-	mpol_free_shared_policy(&fi->policy);
+	gmem_mpol_free(&fi->policy);
 	gmem_pool_release(&fi->pool);
 	gmem_file_put(fi);
 }
@@ -136,7 +136,7 @@ static struct inode *gmem_new_inode(struct super_block *sb)
 {
 	struct inode *inode;
 
-	inode = anon_inode_make_secure_inode(sb, "[gmemfd]", NULL);
+	inode = gmem_anon_inode(sb, "[gmemfd]");
 	if (IS_ERR(inode))
 		return inode;
 	inode->i_mode |= S_IFREG;
@@ -185,7 +185,7 @@ static struct gmemfd_inode *gmem_file_alloc(const struct gmemfd_create *args)
 	fi->block_order = order;
 	fi->flags = args->flags;
 	fi->node = args->flags & GMEMFD_CREATE_NODE ? args->node : NUMA_NO_NODE;
-	mpol_shared_policy_init(&fi->policy, NULL);
+	gmem_mpol_init(&fi->policy);
 	fi->nr_blocks = nr;
 	mutex_init(&fi->bindings_lock);
 	INIT_LIST_HEAD(&fi->bindings);

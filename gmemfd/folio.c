@@ -76,8 +76,7 @@ bool gmem_has_poison(const struct gmem_block *block, unsigned long lo,
 		     unsigned long nr)
 {
 	/* Most machines have no poisoned page, and faults need not look for one. */
-	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE) ||
-	    !atomic_long_read(&num_poisoned_pages))
+	if (!gmem_any_page_poisoned())
 		return false;
 	for (struct page *page = block->memory->loan.page + lo; nr; nr--, page++) {
 		if (PageHWPoison(page))

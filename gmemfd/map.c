@@ -82,7 +82,7 @@ static int gmem_set_policy(struct vm_area_struct *vma, struct mempolicy *policy)
 {
 	struct gmemfd_inode *fi = file_inode(vma->vm_file)->i_private;
 
-	return mpol_set_shared_policy(&fi->policy, vma, policy);
+	return gmem_mpol_set(&fi->policy, vma, policy);
 }
 
 static struct mempolicy *gmem_get_policy(struct vm_area_struct *vma,
@@ -92,7 +92,7 @@ static struct mempolicy *gmem_get_policy(struct vm_area_struct *vma,
 	pgoff_t pgoff = linear_page_index(vma, addr);
 
 	*index = pgoff >> fi->block_order;
-	return mpol_shared_policy_lookup(&fi->policy, pgoff);
+	return gmem_mpol_lookup(&fi->policy, pgoff);
 }
 #endif
 

@@ -19,10 +19,10 @@ static int gmem_take_loan(struct gmemfd_inode *fi, struct gmem_block *block,
 
 	if (gmem_should_fail())
 		return -ENOSPC;
-	policy = mpol_shared_policy_lookup(&fi->policy, index);
+	policy = gmem_mpol_lookup(&fi->policy, index);
 	err = gmem_loan_take(loan, &fi->pool, policy, index >> fi->block_order,
 			     fi->node);
-	mpol_cond_put(policy);
+	gmem_mpol_put(policy);
 	/* With sysctl vm.movable_gigantic_pages hugetlb gives such memory. */
 	if (!err && is_zone_movable_page(loan->page)) {
 		gmem_loan_return(loan);

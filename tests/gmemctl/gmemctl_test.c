@@ -19,8 +19,8 @@
 #include "../lib.h"
 
 /* GMEM_SHIM_ABI, and one that it is not. */
-#define SHIM_ABI	"4"
-#define OTHER_ABI	"5"
+#define SHIM_ABI	"5"
+#define OTHER_ABI	"6"
 
 #define USER	1000
 
@@ -287,10 +287,10 @@ TEST(doctor_reads_headers)
 		  "gmem_loan_take\tvmlinux\tEXPORT_SYMBOL_GPL\tmodule:gmemfe");
 	EXPECT_EXIT(gmemctl("doctor"), 1);
 	EXPECT_SAYS("lacks 1, or has them in another version: gmem_loan_take");
-	copy_file("/Module.symvers", "build/Module.symvers", "\tnum_poisoned_pages\t",
-		  "\tnum_poisoned_pagez\t");
+	copy_file("/Module.symvers", "build/Module.symvers", "\tgmem_page_poison\t",
+		  "\tgmem_page_poisom\t");
 	EXPECT_EXIT(gmemctl("--json", "doctor"), 1);
-	JSON("(.ok | not) and (.checks[] | select(.check == \"symbols\") | .status == \"fail\" and .missing == [\"num_poisoned_pages\"])");
+	JSON("(.ok | not) and (.checks[] | select(.check == \"symbols\") | .status == \"fail\" and .missing == [\"gmem_page_poison\"])");
 }
 
 TEST(doctor_no_module)

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The contract between the kernel and the module gmemfd: hugetlb folios on loan, folio
+ * geometry, the direct map, a callback on the last put of a folio, memory errors, and
+ * KVM memslots on files that are not KVM's own.
+ *
+ * Each function is documented where it is defined.  All are exported to the module
+ * "gmemfd" alone unless the text says otherwise.
+ */
+#ifndef _LINUX_GMEM_SHIM_H
+#define _LINUX_GMEM_SHIM_H
+
+#include <linux/export.h>
+#include <linux/mm.h>
+
+/* Changes whenever a function or structure below does. */
+#define GMEM_SHIM_ABI	5
+
+struct hugepage_subpool;
+struct hugetlb_cgroup;
+struct kvm;
+struct kvm_memory_slot;
+struct mempolicy;
+struct shared_policy;
+
+/**
+ * struct gmem_pool - blocks reserved in a hugetlb pool
+ * @spool: hugetlb's reservation
+ * @cgroup: the hugetlb cgroup that is charged for it; NULL without cgroups
+ * @order: order of the blocks
+ * @nr_blocks: number of reserved blocks
+ *
+ * The caller provides the memory.  The fields belong to the shim.
+ */
+struct gmem_pool {
+	struct hugepage_subpool *spool;
+	struct hugetlb_cgroup *cgroup;
+	unsigned int order;
+	unsigned long nr_blocks;
+};
+
+/**
+ * struct gmem_loan - one hugetlb folio out of its pool
+ * @page: first page of the block
+ * @order: order of the block
+ * @node: entry in the list of broken loans, under hugetlb_lock
+ * @spool: saved while the loan is broken, as are the next three: hugetlb keeps them in
+ *	struct folio
+ * @cgroup: the hugetlb cgroup that is charged for the block
+ * @hpg_flags: hugetlb's flags
+ * @memcg_data: the memory cgroup
+ *
+ * The caller provides the memory and reads @page and @order.  The other fields belong
+ * to the shim.
+ */
+struct gmem_loan {
+	struct page *page;
+	unsigned int order;
+
+	struct list_head node;
+	struct hugepage_subpool *spool;
+	struct hugetlb_cgroup *cgroup;
+	void *hpg_flags;
+	unsigned long memcg_data;
+};
+
+/**
+ * struct gmem_kvm_ops - KVM, as a provider sees it
+ * @owner: the module that must stay while one of these functions runs
+ * @get: take a reference to a VM.  Returns false if the VM is being destroyed; then
+ *	none of its guest's CPUs can run any more
+ * @put: drop it.  The caller holds no lock that the provider's @bind or @unbind takes
+ * @invalidate_begin: unmap the pages [start, end) of the file, which must lie in the
+ *	slot, from the guest, and keep them unmapped
+ * @invalidate_end: pages may be looked up again; once for each @invalidate_begin
+ * @lock: keep the provider's @bind and @unbind out for this VM, unless the VM is being
+ *	destroyed
+ * @unlock: undo @lock
+ * @forget: tell the slot that its file has gone; under @lock
+ */
+struct gmem_kvm_ops {
+	struct module *owner;
+	bool (*get)(struct kvm *kvm);
+	void (*put)(struct kvm *kvm);
+	void (*invalidate_begin)(struct kvm *kvm, struct kvm_memory_slot *slot,
+				 pgoff_t start, pgoff_t end);
+	void (*invalidate_end)(struct kvm *kvm);
+	void (*lock)(struct kvm *kvm);
+	void (*unlock)(struct kvm *kvm);
+	void (*forget)(struct kvm_memory_slot *slot);
+};
+
+/**
+ * struct gmem_provider - the user of the shim
+ * @folio_free: called instead of freeing a folio that gmem_folio_mark() has marked, in
+ *	whatever context the last reference is dropped
+ * @fops: KVM memslots may be bound to files with these operations
+ * @bind: a slot gets @nr pages of the file, from page @first on
+ * @unbind: the slot goes, and none of its pages is mapped any more.  Called under @lock
+ *	of gmem_kvm_ops, or when the VM is destroyed
+ * @get_pfn: tell what a guest finds at page @index of the file.  The aligned 2^*@order
+ *	pages around it can be mapped at once.  No reference comes with them: the provider
+ *	invalidates before the memory goes
+ * @memory_failure: a page has a memory error.  Returns -ENOENT if the page does not
+ *	belong to a broken loan, otherwise what memory_failure() returns.  With
+ *	MF_COUNT_INCREASED in @flags the provider drops a reference.  The provider ensures
+ *	that nobody gets the page any more, apart from the processes that
+ *	gmem_page_poison() tells
+ *
+ * File and slot know each other, and neither keeps the other.  When a file is released
+ * the provider makes KVM forget it under @lock.  Where the VM is being destroyed it
+ * waits for @unbind of all slots instead.
+ */
+struct gmem_provider {
+	void (*folio_free)(struct folio *folio);
+	const struct file_operations *fops;
+	int (*bind)(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
+		    pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops);
+	void (*unbind)(struct file *file, struct kvm_memory_slot *slot);
+	int (*get_pfn)(struct file *file, pgoff_t index, u64 *pfn, int *order);
+	int (*memory_failure)(struct page *page, int flags);
+};
+
+/* Who uses the shim */
+int gmem_shim_register(unsigned int abi, const struct gmem_provider *provider);
+void gmem_shim_unregister(void);
+
+/* Hugetlb folios on loan */
+int gmem_pool_reserve(struct gmem_pool *pool, unsigned int order,
+		      unsigned long nr_blocks);
+void gmem_pool_release(struct gmem_pool *pool);
+int gmem_loan_take(struct gmem_loan *loan, struct gmem_pool *pool,
+		   struct mempolicy *policy, pgoff_t index, int nid);
+int gmem_loan_break(struct gmem_loan *loan, unsigned int order);
+void gmem_loan_mend(struct gmem_loan *loan);
+void gmem_loan_return(struct gmem_loan *loan);
+
+/* Folio geometry */
+void gmem_folio_split(struct folio *folio, unsigned int order);
+struct folio *gmem_folio_join(struct page *page, unsigned int order);
+
+/* The direct map */
+int gmem_direct_map_remove(struct page *page, unsigned long nr);
+int gmem_direct_map_expose(struct page *page, unsigned long nr);
+int gmem_direct_map_restore(struct page *page, unsigned long nr);
+void gmem_direct_map_flush(struct page *page, unsigned long nr);
+void gmem_direct_map_collapse(struct page *page, unsigned long nr);
+
+/* Memory errors */
+int gmem_page_poison(struct page *page, int flags);
+bool gmem_any_page_poisoned(void);
+
+/* Functions of the kernel that modules cannot call */
+struct inode *gmem_anon_inode(struct super_block *sb, const char *name);
+#ifdef CONFIG_NUMA
+void gmem_mpol_init(struct shared_policy *policy);
+void gmem_mpol_free(struct shared_policy *policy);
+int gmem_mpol_set(struct shared_policy *policy, struct vm_area_struct *vma,
+		  struct mempolicy *new);
+struct mempolicy *gmem_mpol_lookup(struct shared_policy *policy, pgoff_t index);
+void gmem_mpol_put(struct mempolicy *policy);
+#else
+static inline void gmem_mpol_init(struct shared_policy *policy) { }
+static inline void gmem_mpol_free(struct shared_policy *policy) { }
+static inline struct mempolicy *gmem_mpol_lookup(struct shared_policy *policy,
+						 pgoff_t index)
+{
+	return NULL;
+}
+
+static inline void gmem_mpol_put(struct mempolicy *policy) { }
+#endif
+
+/* For kvm */
+const struct gmem_provider *gmem_provider_of(struct file *file);
+#ifdef CONFIG_GMEM_SHIM
+bool gmem_pfn_on_loan(unsigned long pfn);	/* Linux 6.12 */
+#else
+static inline bool gmem_pfn_on_loan(unsigned long pfn)
+{
+	return false;
+}
+#endif
+
+/*
+ * A page type of our own marks the folios whose last put is ours.  mm hands page types
+ * out from 0xf0 upwards, and keeps 0xff for itself.
+ */
+#define GMEM_PAGE_TYPE	0xfe
+
+static inline bool gmem_folio_marked(const struct folio *folio)
+{
+	/* Only the owner changes the type, and only while nobody drops the last reference. */
+	return data_race(folio->page.page_type >> 24) == GMEM_PAGE_TYPE;
+}
+
+/* From here on the last put of @folio, which must be unmapped, is ours. */
+static inline void gmem_folio_mark(struct folio *folio)
+{
+	VM_WARN_ON_ONCE_FOLIO(folio->page.page_type != UINT_MAX, folio);
+	folio->page.page_type = (unsigned int)GMEM_PAGE_TYPE << 24;
+}
+
+static inline void gmem_folio_unmark(struct folio *folio)
+{
+	VM_WARN_ON_ONCE_FOLIO(!gmem_folio_marked(folio), folio);
+	folio->page.page_type = UINT_MAX;
+}
+
+/* How the shim exports its functions. */
+#ifdef EXPORT_SYMBOL_FOR_MODULES
+#define EXPORT_SYMBOL_GMEM_TO(sym, modules)	EXPORT_SYMBOL_FOR_MODULES(sym, modules)
+#else
+#define EXPORT_SYMBOL_GMEM_TO(sym, modules)	EXPORT_SYMBOL_GPL_FOR_MODULES(sym, modules)
+#endif
+#define EXPORT_SYMBOL_GMEM(sym)			EXPORT_SYMBOL_GMEM_TO(sym, "gmemfd")
+
+#endif /* _LINUX_GMEM_SHIM_H */

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What is different in KVM from kernel series to kernel series.
+ */
+#ifndef __KVM_GMEM_COMPAT_H
+#define __KVM_GMEM_COMPAT_H
+
+#include <linux/kvm_host.h>
+#include <linux/version.h>
+
+/*
+ * Without kvm_gmem_commit_memory_region() KVM binds a slot to its file before the
+ * architecture has prepared the slot: invalidations would find a slot without rmaps.
+ * The provider's slots are bound afterwards, by calls of their own.
+ */
+#define GMEM_HAS_COMMIT	(LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0) || \
+			 (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 118) && \
+			  LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)))
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define kvm_mmu_invalidate_start	kvm_mmu_invalidate_begin
+/* What a slot on a file is for is asked of its provider flag. */
+#define KVM_MEMSLOT_GMEM_ONLY		0
+#endif
+
+#endif /* __KVM_GMEM_COMPAT_H */
