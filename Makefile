@@ -5,7 +5,7 @@
 #                 SERIES=7.2 or 6.12 for that kernel series
 #   make fuzz     random operations for SECONDS, or OPERATIONS of them, from SEED; see
 #                 tests/README.md
-#   make bench    measured against peers, takes long; see tests/README.md
+#   make bench    measured against peers, takes long; see bench/README.md
 #   make kcsan    all that runs side by side, watched for data races
 #   make check-distro   packages in a booted Debian 13; make check-distro-full
 #   make module   the module for KDIR, by default the running kernel

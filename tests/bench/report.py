@@ -4,7 +4,8 @@
 
   report.py DIR KEY=VALUE... MODE=FILE...   add what FILEs have to DIR/results.json,
                                             print the table, draw the plots
-  report.py --readme README DIR             put the table's main lines into README
+  report.py --readme README DIR             put eight lines of the table into README,
+                                            the main ones into DIR/README.md
   report.py --compare DIR DIR               how far the medians of two runs are apart
   report.py --record BASELINE KEY=VALUE... FILE...   write down the least, to guard it
   report.py --guard BASELINE KEY=VALUE... FILE...    compare; status 1 if one is 5% off,
@@ -278,7 +279,30 @@ def print_table(results, mode):
               f"{spread[len(spread) * 9 // 10][0]:.2g}%")
 
 
-# What the README has of the table.
+# What README.md has of the table: mode, what and peer as comparisons() calls them, and
+# the names that README.md gives them.
+FRONT_PAGE = [
+    ("icount", "out of the direct map and back, 1 GiB", "memfd_secret",
+     "1 GiB becomes private and shared again", "memfd_secret: fault 1 GiB in and free it"),
+    ("icount", "range to private, 1 GiB, contents kept", "two pools",
+     "1 GiB becomes private and keeps its contents", "two pools and a copy"),
+    ("icount", "4096 pages to private in one call", "two pools",
+     "4096 scattered pages become private in one call", "two pools, page by page"),
+    ("icount", "one page to private, beside others, 1 GiB block, p50",
+     "memfd_secret, fault + free",
+     "one page becomes private beside shared pages",
+     "memfd_secret: fault a page in and free it"),
+    ("icount", "one page to shared, first in a 1 GiB block", "memfd_secret, fault + free",
+     "the first page of a 1 GiB block becomes shared",
+     "memfd_secret: fault a page in and free it"),
+    ("icount", "boot pattern, shares and joins", "two pools",
+     "a guest of 16 GiB boots and shares pages in 622 places", "two pools"),
+    ("icount", "guest, each page for the first time, 1 GiB", "guest_memfd",
+     "a guest writes 65,024 pages for the first time", "guest_memfd"),
+    ("wall", "two converting, a step of both", "one",
+     "two CPUs convert single pages at once", "one CPU alone"),
+]
+# What bench/README.md has of it.
 HEADLINES = [
     ("out of the direct map and back, 1 GiB", "memfd_secret"),
     ("range to shared, 1 GiB", "two pools"),
@@ -319,30 +343,58 @@ TIMED_HEADLINES = [
 ]
 
 
-def readme(path, results):
-    """Between the two marks, which are there already."""
-    begin, end = "<!-- bench -->\n", "<!-- /bench -->\n"
+def figure(mode, value):
+    return plot.short(value) if mode == "icount" else f"{value / 1000:.3g} µs"
+
+
+def found(results):
+    """{(mode, what, peer): (gmemfd's figure, the peer's, ratio wanted)}"""
+    return {(mode, what, peer): (ours, theirs, wanted)
+            for mode in ("icount", "wall")
+            for _, what, ours, peer, theirs, wanted
+            in comparisons(Figures(results, mode), mode == "icount") if ours and theirs}
+
+
+def front_page(figures):
+    table = ["| | gmemfd | what else does it | | ratio |", "|---|--:|---|--:|--:|"]
+    for mode, what, peer, name, peer_name in FRONT_PAGE:
+        if (mode, what, peer) in figures:
+            ours, theirs, _ = figures[mode, what, peer]
+            table.append(f"| {name} | {figure(mode, ours)} | {peer_name} | "
+                         f"{figure(mode, theirs)} | {plain(theirs / ours)} |")
+    return table
+
+
+def full_table(figures):
     table = ["| | gmemfd | | peer | ratio | wanted |", "|---|--:|---|--:|--:|---|"]
-    for mode, headlines, name in (
-            ("icount", HEADLINES, plot.short),
-            ("wall", TIMED_HEADLINES, lambda ns: f"{ns / 1000:.3g} µs")):
-        found = {(what, peer): (ours, theirs, wanted) for _, what, ours, peer, theirs, wanted
-                 in comparisons(Figures(results, mode), mode == "icount") if ours and theirs}
+    for mode, headlines in (("icount", HEADLINES), ("wall", TIMED_HEADLINES)):
         for what, peer in headlines:
-            if (what, peer) not in found:
+            if (mode, what, peer) not in figures:
                 continue
-            ours, theirs, wanted = found[what, peer]
+            ours, theirs, wanted = figures[mode, what, peer]
             ratio = theirs / ours
             verdict = "" if not wanted else plain(wanted) + (
                 "" if ratio >= wanted else ": **missed**")
-            table.append(f"| {what.replace(', p50', '')} | {name(ours)} | {peer} | "
-                         f"{name(theirs)} | {plain(ratio)} | {verdict} |")
+            table.append(f"| {what.replace(', p50', '')} | {figure(mode, ours)} | {peer} | "
+                         f"{figure(mode, theirs)} | {plain(ratio)} | {verdict} |")
+    return table
+
+
+def put(path, table):
+    """Between the two marks, which are there already."""
+    begin, end = "<!-- bench -->\n", "<!-- /bench -->\n"
     with open(path) as f:
         before, _, rest = f.read().partition(begin)
     if not rest:
         sys.exit(f"{path}: no place for the table")
     with open(path, "w") as f:
         f.write(before + begin + "\n".join(table) + "\n" + end + rest.partition(end)[2])
+
+
+def readme(path, out):
+    figures = found(load(f"{out}/results.json"))
+    put(path, front_page(figures))
+    put(f"{out}/README.md", full_table(figures))
 
 
 def compare(ours, theirs):
@@ -487,7 +539,7 @@ def main(args):
     if args[0] == "--guard":
         return guard(args[1], args[2:])
     if args[0] == "--readme":
-        return readme(args[1], load(f"{args[2]}/results.json"))
+        return readme(args[1], args[2])
     if args[0] == "--compare":
         return compare(*(load(f"{d}/results.json") for d in args[1:3]))
     out = args[0]
