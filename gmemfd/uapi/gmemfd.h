@@ -5,51 +5,57 @@
  * open("/dev/gmemfd") gives a device fd; GMEMFD_CREATE on it gives a gmem fd,
  * which is the memory.  On a gmem fd:
  *
- *   mmap       MAP_SHARED only (EINVAL).  Touching a private page is SIGBUS,
- *              touching one with a memory error SIGBUS with BUS_MCEERR_AR.
- *              mbind() sets the policy of the file, not of the mapping.
+ *   mmap       takes MAP_SHARED; MAP_PRIVATE is EINVAL.  Touching a private page
+ *              is SIGBUS.  Touching a page with a memory error is SIGBUS with
+ *              BUS_MCEERR_AR.  mbind() sets the policy of the file, not of the
+ *              mapping.
  *   fallocate  FALLOC_FL_KEEP_SIZE allocates the memory behind a range, zeroed.
- *              With FALLOC_FL_PUNCH_HOLE whole blocks in the range are given
- *              back; a part of a block is zeroed, and the block is given back
+ *              With FALLOC_FL_PUNCH_HOLE, whole blocks in the range are given
+ *              back.  A part of a block is zeroed; the block is given back
  *              once every page of it has been punched and not touched since.
  *              The private or shared state stays.  Both take offsets and
- *              lengths in bytes, multiples of 4096.  Past the end of the file
- *              there is nothing to punch, which is no error.
- *              Only fatal signals end it early; what was done before stays.
- *                EINVAL      unaligned, empty, or allocating past the end
+ *              lengths in bytes, multiples of 4096.  There is nothing to punch
+ *              past the end of the file, and that is no error.
+ *              Only fatal signals end the call early; what was done before
+ *              stays.
+ *                EINVAL      the range is unaligned or empty, or allocation
+ *                            goes past the end
  *                EFBIG       offset + length is beyond 2^63 - 1
- *                EOPNOTSUPP  another mode, or without FALLOC_FL_KEEP_SIZE
+ *                EOPNOTSUPP  the mode is another one, or lacks
+ *                            FALLOC_FL_KEEP_SIZE
  *                ENOSPC      a cgroup limit or a memory policy is in the way,
- *                            or pages of the block that was punched here are
- *                            still referenced
+ *                            or somebody still references pages of the block
+ *                            that were punched here
  *                EHWPOISON   a memory error makes the block unusable
- *                ENOMEM      no memory for bookkeeping; what was done before
- *                            stays, and no contents or states have changed
- *                            where it happened
+ *                ENOMEM      there is no memory for bookkeeping; what was done
+ *                            before stays, and where it happened no contents
+ *                            or states have changed
  *   lseek      SEEK_END tells the size.  SEEK_DATA and SEEK_HOLE take all of the
  *              file for data; GMEMFD_GET_RANGES knows better.
- *   fsync      and msync: there is nothing to write back, which is no error.
- *   ioctl      the GMEMFD_* calls below marked "gmem fd".
+ *   fsync      and msync succeed: there is nothing to write back.
+ *   ioctl      takes the GMEMFD_* calls below that are marked "gmem fd".
  *   KVM        KVM_SET_USER_MEMORY_REGION2 with KVM_MEM_GUEST_MEMFD takes a
  *              gmem fd for guest_memfd, for VMs of the default type.  The guest
- *              may access private and shared pages alike and is not concerned
- *              by conversions; punching, and the last close, take pages from
+ *              may access private and shared pages alike, and conversions do
+ *              not concern it.  Punching and the last close take pages from
  *              it.  KVM itself reaches guest memory by userspace_addr, where
- *              the file should be mapped: shared pages only.
- *                EINVAL      beyond the file, or what KVM refuses for its own
- *                            guest_memfd: dirty logging, read-only, changes
+ *              the file should be mapped: it reaches shared pages only.
+ *                EINVAL      the range is beyond the file, or it is what KVM
+ *                            refuses for its own guest_memfd: dirty logging,
+ *                            read-only slots, changes of a slot
  *                EEXIST      part of the range is in another memslot
  *                EBUSY       another VM has memslots on the file
- *                EOPNOTSUPP  a VM of another type
- *              What a guest's access cannot be given ends KVM_RUN with
+ *                EOPNOTSUPP  the VM is of another type
+ *              A guest's access that cannot be served ends KVM_RUN with
  *              KVM_EXIT_MEMORY_FAULT and
  *                ENOSPC      as for fallocate
  *                EHWPOISON   a memory error has hit the page
  *                EFAULT      the file is closed
- *                ENOMEM      no memory for bookkeeping; the guest can go on
+ *                ENOMEM      there is no memory for bookkeeping; the guest can
+ *                            go on
  *
- * Everything else is refused: read, write, splice, truncate, fchmod: EINVAL;
- * pread, pwrite: ESPIPE; opening /proc/PID/fd/N: ENXIO.
+ * Everything else is refused: read, write, splice, truncate and fchmod with
+ * EINVAL, pread and pwrite with ESPIPE, opening /proc/PID/fd/N with ENXIO.
  * All calls: ENOTTY for an ioctl the fd does not know, EFAULT for a bad
  * pointer, EINVAL for an unknown flag or a reserved field that is not zero.
  */
@@ -61,7 +67,7 @@
 
 #define GMEMFD_IOC		0xb9
 
-/* A page is the guest's alone.  The value is upstream KVM's. */
+/* The page is the guest's alone.  The value is the same as upstream KVM's. */
 #define GMEMFD_ATTRIBUTE_PRIVATE	0x8ULL
 
 /**
@@ -85,16 +91,16 @@ struct gmemfd_info {
 #define GMEMFD_ABI		2
 #define GMEMFD_GET_INFO		_IOWR(GMEMFD_IOC, 0x00, struct gmemfd_info)
 
-/* All pages start shared; without it, private. */
+/* All pages start shared.  Without this flag they start private. */
 #define GMEMFD_CREATE_INIT_SHARED	0x1ULL
-/* Private pages stay in the kernel's direct map: cheaper, less private. */
+/* Private pages stay in the kernel's direct map, which is cheaper and less private. */
 #define GMEMFD_CREATE_KEEP_DIRECT_MAP	0x2ULL
 /*
- * Shared pages are folios of 4 KiB, never of 2 MiB: a reference to one holds
- * nobody else back, and host page tables are larger.
+ * Shared pages are folios of 4 KiB, never of 2 MiB.  A reference to one of them
+ * holds back no other page, and the host's page tables are larger.
  */
 #define GMEMFD_CREATE_SMALL_SHARED	0x4ULL
-/* Memory comes from gmemfd_create.node as long as there is any. */
+/* Memory comes from gmemfd_create.node as long as that node has any. */
 #define GMEMFD_CREATE_NODE		0x8ULL
 
 /**
@@ -102,22 +108,22 @@ struct gmemfd_info {
  * @size: in: bytes, a multiple of @block_size, not 0
  * @block_size: in: bytes, 2 MiB or 1 GiB, from gmemfd_info.block_sizes
  * @flags: in: GMEMFD_CREATE_*
- * @node: in: with GMEMFD_CREATE_NODE: NUMA node with memory; otherwise zero
+ * @node: in: with GMEMFD_CREATE_NODE, a NUMA node that has memory; otherwise zero
  * @reserved0: zero
  * @reserved: zero
  *
  * Returns the fd, which has close-on-exec set.  The whole size is reserved in
  * the hugetlb pool of @block_size, so that no later fault finds it empty.
  *
- * Where a block comes from when it is first touched: from where a policy set
- * with mbind() on a mapping of the offset says; else from @node; else from
- * where the policy of the task says that touches it.
+ * A block gets its memory when it is first touched.  A policy that was set with
+ * mbind() on a mapping of the offset says where from.  Without one, @node does.
+ * Without both, the policy of the task that touches the block does.
  *
  * EINVAL  size, block_size or node is not as said above
- * ENOMEM  the pool cannot reserve that much, or the limit of the caller's hugetlb
- *	cgroup forbids it, which is charged for the reservation until the last
- *	close; or no memory for bookkeeping
- * EMFILE, ENFILE  no fd to be had
+ * ENOMEM  the pool cannot reserve that much; or the limit of the caller's hugetlb
+ *	cgroup forbids it (the cgroup is charged for the reservation until the
+ *	last close); or there is no memory for bookkeeping
+ * EMFILE, ENFILE  no fd is left
  */
 struct gmemfd_create {
 	__u64 size;
@@ -131,9 +137,9 @@ struct gmemfd_create {
 #define GMEMFD_CREATE		_IOW(GMEMFD_IOC, 0x01, struct gmemfd_create)
 
 /*
- * To private: rather than fail with EAGAIN, sleep until nobody holds references.
- * Nothing has changed meanwhile, and all can be used and converted by others, but
- * for a millisecond or two now and then, in which new references are held off.
+ * To private: the call sleeps until nobody holds references, and does not fail
+ * with EAGAIN.  Nothing changes while it sleeps, and others can use and convert
+ * everything.  Now and then it holds off new references for a millisecond or two.
  */
 #define GMEMFD_CONVERT_WAIT	0x1ULL
 
@@ -148,22 +154,24 @@ struct gmemfd_create {
  *	(pinned, in a pipe, under I/O)
  * @timeout: in: with GMEMFD_CONVERT_WAIT: nanoseconds to wait at most, 2^63
  *	or more for as long as it takes; otherwise zero.  out, with EINTR after
- *	waiting: what is left of it.  If the task is stopped, looked at by a
- *	debugger, or frozen while it waits, the call goes on afterwards; then
- *	both this and @error_offset have been written, whatever comes of it
+ *	waiting: what is left of it.  A task may be stopped, looked at by a
+ *	debugger, or frozen while it waits.  The call goes on afterwards, and
+ *	both @timeout and @error_offset have been written then, whatever the
+ *	result is
  * @reserved: zero
  *
- * Contents stay, in the same physical pages.  Either the whole range is as
- * asked afterwards or nothing has changed.  To shared never fails because of
- * references.  Laid out as struct kvm_memory_attributes2 of the proposed
+ * Contents stay, in the same physical pages.  The call converts the whole range,
+ * or it changes nothing.  A conversion to shared never fails because of
+ * references.  The layout is that of struct kvm_memory_attributes2 of the proposed
  * in-place conversion for KVM's guest_memfd (series v8, June 2026); see
  * GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2.
  *
- * EINVAL  unaligned, empty, overflowing, past the end; unknown attribute
+ * EINVAL  the range is unaligned, empty, overflowing or past the end, or the
+ *	attribute is unknown
  * EAGAIN  to private, and a page is referenced: see @error_offset
- * ETIMEDOUT  the same, with GMEMFD_CONVERT_WAIT, when time is up
- * EINTR   the same, when a signal handler ran, with SA_RESTART or without
- * ENOMEM  no memory for bookkeeping
+ * ETIMEDOUT  with GMEMFD_CONVERT_WAIT, a page was still referenced when time was up
+ * EINTR   with GMEMFD_CONVERT_WAIT, a signal handler ran, with SA_RESTART or without
+ * ENOMEM  there is no memory for bookkeeping
  * EHWPOISON  to shared, and a memory error makes a block unusable
  */
 struct gmemfd_convert {
@@ -179,16 +187,18 @@ struct gmemfd_convert {
 #define GMEMFD_CONVERT		_IOWR(GMEMFD_IOC, 0x02, struct gmemfd_convert)
 
 /*
- * The same by upstream's ioctl number, for VMMs written for the proposed in-place
- * conversion.  It takes the flags of upstream's postings of spring 2026 and none of
- * ours, which have the same bits: so there is no waiting, and @timeout is zero.
- * Contents are always preserved, whether or not the flag asks for it.
+ * GMEMFD_CONVERT by upstream's ioctl number, for VMMs that were written for the
+ * proposed in-place conversion.  It takes the flags of upstream's postings of spring
+ * 2026.  It takes none of gmemfd's own flags, which have the same bits: it does not
+ * wait, and @timeout is zero.  Contents are always preserved, whether or not the flag
+ * asks for it.
  *
- * There a reference holds back its 4 KiB page and no other; here that is so if the
- * file was made with GMEMFD_CREATE_SMALL_SHARED, and otherwise of 2 MiB.
+ * Upstream, a reference holds back its 4 KiB page and no other.  Here this is so if
+ * the file was made with GMEMFD_CREATE_SMALL_SHARED; otherwise a reference holds back
+ * its folio, which may be 2 MiB.
  *
- * EOPNOTSUPP  GMEMFD_KVM_ATTRIBUTES2_ZERO
- * EINVAL      both flags, or another one
+ * EOPNOTSUPP  the flag is GMEMFD_KVM_ATTRIBUTES2_ZERO
+ * EINVAL      both flags are set, or another one is
  */
 #define GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2 \
 				_IOWR(0xAE, 0xd2, struct gmemfd_convert)
@@ -212,16 +222,16 @@ struct gmemfd_convert_range {
 /**
  * struct gmemfd_convert_ranges - GMEMFD_CONVERT_RANGES (gmem fd): set the
  *	states of many ranges, all or none
- * @ranges: in: pointer to struct gmemfd_convert_range, @nr_ranges of them, in
- *	any order, private and shared mixed, that do not overlap
+ * @ranges: in: pointer to @nr_ranges of struct gmemfd_convert_range.  They do not
+ *	overlap, may be in any order, and may mix private and shared
  * @nr_ranges: in: 1 to GMEMFD_CONVERT_RANGES_MAX
  * @reserved0: zero
  * @flags: as in struct gmemfd_convert
- * @error_offset: as in struct gmemfd_convert: the lowest there is
+ * @error_offset: as in struct gmemfd_convert: the lowest one in all ranges
  * @timeout: as in struct gmemfd_convert
  * @reserved: zero
  *
- * Flushes TLBs once.  Errors are those of GMEMFD_CONVERT, and
+ * The call flushes TLBs once.  Errors are those of GMEMFD_CONVERT, and
  * EINVAL  ranges overlap, or there are none or too many
  */
 struct gmemfd_convert_ranges {
@@ -251,22 +261,23 @@ struct gmemfd_range {
 };
 
 #define GMEMFD_RANGE_PRIVATE	0x1
-#define GMEMFD_RANGE_ALLOCATED	0x2	/* else a hole */
-#define GMEMFD_RANGE_ZEROED	0x4	/* else zeroed when first touched */
+#define GMEMFD_RANGE_ALLOCATED	0x2	/* without it: a hole */
+#define GMEMFD_RANGE_ZEROED	0x4	/* without it: zeroed when first touched */
 
 /**
  * struct gmemfd_get_ranges - GMEMFD_GET_RANGES (gmem fd): what is where
- * @offset: in: where to start, bytes, a multiple of 4096; out: where to go on,
- *	@end when all has been told
+ * @offset: in: where to start, bytes, a multiple of 4096; out: where to go on, or
+ *	@end if all ranges have been told
  * @end: in: where to stop, bytes, a multiple of 4096, at most the file's size
- * @ranges: in: pointer to struct gmemfd_range, @nr_ranges of them
- * @nr_ranges: in: room, not 0; out: how many were filled in
+ * @ranges: in: pointer to room for @nr_ranges of struct gmemfd_range
+ * @nr_ranges: in: how many there is room for, not 0; out: how many were filled in
  * @flags: zero
  * @reserved: zero
  *
- * Each range is as it was at one moment; conversions may come between ranges.
+ * Each range is as it was at one moment.  Conversions may come between ranges.
  *
- * EINVAL  unaligned, @offset >= @end, past the end, no room
+ * EINVAL  @offset or @end is unaligned, @offset >= @end, @end is past the end, or
+ *	there is no room
  */
 struct gmemfd_get_ranges {
 	__u64 offset;
