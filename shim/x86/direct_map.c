@@ -7,8 +7,8 @@
  * fail, and every change does that first.  Nobody merges entries that are not present,
  * nor those marked GMEM_PAGE_EXPOSED.  So it takes no memory to take exposed pages out
  * again, or to put back what was taken out.  A table of 4 KiB entries is merged only by
- * gmem_direct_map_collapse() for its own pages, which the caller does not call beside
- * its other changes of them.  2 MiB entries are merged to 1 GiB when this is called for
+ * gmem_direct_map_collapse() for its own pages, and the caller never runs that beside
+ * another change of these pages.  2 MiB entries are merged to 1 GiB when this is called for
  * any of them.
  *
  * Poisoned pages stay out: the machine check handler has taken them out so that the
@@ -180,8 +180,8 @@ static int gmem_split_and_change(unsigned long addr, unsigned long nr,
 }
 
 /*
- * Change part of a 2 MiB region, or whole regions of one 1 GiB, all or nothing: only a
- * split can fail, and if there is one it is for the first of the pages.
+ * Change part of one 2 MiB region, or whole regions of one 1 GiB.  All or nothing: only
+ * the first step can need a split, and only a split can fail.
  */
 static int gmem_change_part(unsigned long addr, unsigned long nr,
 			    enum gmem_presence presence)
@@ -285,14 +285,21 @@ static int gmem_change_direct_map(struct page *page, unsigned long nr,
 {
 	int err;
 
-	if (presence == GMEM_REMOVED || !gmem_any_poisoned(page, nr))
+	if (presence == GMEM_REMOVED)
 		return gmem_change_run(page, nr, presence);
-	/* There is more than one run, and a later one may fail. */
-	err = gmem_change_healthy(page, nr, GMEM_EXPOSED);
+	if (!gmem_any_poisoned(page, nr)) {
+		err = gmem_change_run(page, nr, presence);
+	} else {
+		/* There is more than one run, and a later one may fail. */
+		err = gmem_change_healthy(page, nr, GMEM_EXPOSED);
+		if (err)
+			gmem_change_run(page, nr, GMEM_REMOVED);
+		else if (presence == GMEM_RESTORED)
+			gmem_change_healthy(page, nr, GMEM_RESTORED);
+	}
+	/* Some of the pages may have been present for a moment. */
 	if (err)
-		gmem_change_run(page, nr, GMEM_REMOVED);
-	else if (presence == GMEM_RESTORED)
-		gmem_change_healthy(page, nr, GMEM_RESTORED);
+		gmem_direct_map_flush(page, nr);
 	return err;
 }
 
