@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Conversion.  Everything that can fail is done first, and if it fails what was done is
- * undone in reverse order.  Then the state is set, and the folios follow it.
+ * undone in reverse order, apart from what does no harm: bitmaps, broken blocks, and pages
+ * that are unmapped and can be touched again.  Then the state is set, and the folios
+ * follow it.
  *
  *   reserve   bitmaps for the state, with no block locked
  *   lock      all blocks of the ranges
@@ -18,10 +20,10 @@
 
 #include "gmemfd.h"
 
-/* How often a conversion looks whether a reference is transient before it fails. */
+/* How often a folio is tried again, 50 to 100 us apart, before a conversion fails. */
 #define GMEM_CONVERT_TRIES	20
 
-/* A conversion that waits looks at references so often, and tries after so many looks. */
+/* A waiting conversion looks at the reference at these intervals, and tries after LOOKS. */
 #define GMEM_WAIT_MIN_NS	(50 * NSEC_PER_USEC)
 #define GMEM_WAIT_MAX_NS	(10 * NSEC_PER_MSEC)
 #define GMEM_WAIT_LOOKS		4
@@ -184,7 +186,7 @@ static void gmem_undo_direct_map(struct gmemfd_inode *fi,
 	}
 }
 
-/* Exposed pages stay in the direct map.  [block] */
+/* The pages stay for good: exposed entries become restored ones.  [block] */
 static void gmem_restore_exposed(struct gmemfd_inode *fi,
 				 const struct gmemfd_convert_range *ranges,
 				 unsigned int nr)
@@ -192,7 +194,7 @@ static void gmem_restore_exposed(struct gmemfd_inode *fi,
 	struct gmem_walk walk;
 
 	for_each_span(walk, fi, ranges, nr) {
-		/* Exposing less than a region restores it: nobody else merges that. */
+		/* Less than a region is in 4 KiB entries, where exposing restores at once. */
 		if (walk.private || !walk.block->memory ||
 		    walk.hi - walk.lo < GMEM_REGION_PAGES)
 			continue;
@@ -214,7 +216,7 @@ static int gmem_change_direct_map(struct gmemfd_inode *fi,
 				  const struct gmemfd_convert_range *ranges,
 				  unsigned int nr)
 {
-	/* A single change has none after it that can fail, and so needs no exposing. */
+	/* Nothing that can fail follows a single change: no need to expose first. */
 	bool expose = nr > 1 || !gmem_in_one_region(ranges);
 	struct gmem_walk walk;
 	int err = 0;
@@ -313,10 +315,10 @@ static bool gmem_referenced(struct gmemfd_inode *fi, pgoff_t index)
 }
 
 /*
- * The error with which the task has to leave the kernel, or 0.  If the reason is a signal,
- * a debugger or the freezer, the call goes on afterwards with the time that is left,
- * unless a handler runs.  If it is work of the task's own, such as io_uring's, which may
- * be what drops a reference, the call goes on and the caller does not notice.
+ * An error if the task has to leave the kernel now, otherwise 0.  After a signal, a
+ * debugger or the freezer the call goes on with the time that is left, unless a handler
+ * runs.  After work of the task's own the caller does not notice that it went on.  Such
+ * work is io_uring's, for one, and may be what drops a reference.
  */
 static int gmem_signal_error(void)
 {

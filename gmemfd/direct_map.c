@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The direct map of a block's pages.  Private pages are out of it, shared pages are in
- * it, and so is all of a region that is not ready.
+ * The direct map of a block's pages.  Private pages are out of it unless the file keeps
+ * them (GMEMFD_CREATE_KEEP_DIRECT_MAP).  Shared pages are in it, and so is all of a region
+ * that is not ready.  Poisoned pages stay out.
  *
  * The lock: a task that changes the entries of a block's pages, or gmem_memory.tables,
  * holds the block's lock exclusively.  It needs no other block's lock, even though one

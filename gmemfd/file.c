@@ -212,7 +212,7 @@ static struct file *gmem_new_file(struct gmemfd_inode *fi, u64 size)
 	inode->i_blkbits = fi->block_order + PAGE_SHIFT;
 	inode->i_private = fi;
 	fi->inode = inode;
-	/* Without a link, watches are told when the file goes, like those of any file. */
+	/* As of an unlinked file, inotify reports the deletion on the last close. */
 	clear_nlink(inode);
 
 	__module_get(THIS_MODULE);	/* dropped by fput() */

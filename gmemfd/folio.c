@@ -145,10 +145,9 @@ void gmem_unmap_sync(struct gmemfd_inode *fi, struct gmem_block *block,
  * @tries: how often to look again, every 50 us.  Transient references pass soon: a fast
  *	GUP backs off, a munmap() in progress drops its batch.
  *
- * A fault that has found the folio holds the folio's lock until the folio is mapped, and
- * the mapping takes over the fault's reference before that.  No new fault finds the folio
- * while the block is locked.  So nothing can map the folio any more once its lock was
- * free, or has been taken.
+ * A fault looks the folio up under the block's lock, and keeps the folio locked until it
+ * is mapped and the mapping has the fault's reference.  So once this has the folio's lock,
+ * or finds it free, no fault can map the folio any more.
  *
  * Return: true if the folio is unmapped and frozen now, false if somebody holds a
  * reference.
@@ -234,7 +233,7 @@ static bool gmem_try_join_shared(struct gmemfd_inode *fi, struct gmem_block *blo
 	return false;
 }
 
-/* Make newly shared pages out of those of a run that is shared.  [block] */
+/* Give newly shared pages of a run, all of it shared, mapping and reference.  [block] */
 static void gmem_share_pages(struct gmemfd_inode *fi, struct gmem_block *block,
 			     unsigned long lo, unsigned long hi)
 {

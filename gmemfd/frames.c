@@ -12,9 +12,9 @@
 #include "gmemfd.h"
 
 /*
- * All memory by its first frame, in units of 2 MiB.  There is none from the moment when
- * hibernation is allowed until it is over.  The lock protects that, and the way from
- * memory to its file.  It is held for a look-up, and all files share it.
+ * All memory by its first frame, in units of 2 MiB.  While gmem_hibernating is set there
+ * is none.  The lock protects both, and the way from memory to its file.  It is held for
+ * a look-up, and all files share it.
  */
 DEFINE_MUTEX(gmem_frames_lock);
 static DEFINE_XARRAY(gmem_frames);
@@ -165,8 +165,8 @@ void gmem_frames_remove(struct gmem_memory *memory)
 }
 
 /*
- * Memory offlining takes frozen folios for free ones, and would spin on them.  Memory
- * that has not been added yet is refused by gmem_frames_add().
+ * To memory offlining a frozen folio looks free, and it would spin on the folio.  So it is
+ * refused.  Memory that is being taken meanwhile is refused by gmem_frames_add().
  */
 static int gmem_offline_notify(struct notifier_block *nb, unsigned long action,
 			       void *data)

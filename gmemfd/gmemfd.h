@@ -18,7 +18,7 @@
  *   block.c                             the blocks of a file, and their locks
  *   state.c                             which pages of a block are private
  *
- * home.c is below memory.c because taking memory waits for what is on its way home.  It
+ * home.c is below memory.c: to take memory, memory.c waits for memory on its way home.  It
  * knows a block's folios and nothing of its contents: memory.c scrubs these first.
  * frames.c calls no other file.  It is apart because memory errors and hotplug look
  * memory up, too.
@@ -46,7 +46,8 @@
  * Locks: brackets behind what a function does say what its caller holds.  "[block]" is
  * the block's lock, held exclusively; "[block shared]" is the same lock, held shared at
  * least; "[frames]" is gmem_frames_lock, and "[bindings]" is gmemfd_inode.bindings_lock.
- * "[takes block]" and the like say that the function takes that lock and releases it.
+ * "[takes block]" and the like say that the function takes that lock and releases it; of
+ * several locks that are taken within each other the outermost is named.
  * Functions that return with a lock held, or release one, have "lock" or "unlock" in
  * their names.
  */
@@ -75,16 +76,19 @@
  * @fi: the file that the memory is in; NULL once it has left the file
  * @index: the first page of the memory, counted in the file
  * @mending: the block is being mended, and memory errors have to wait
- * @away: the number of folios that are away, plus one while the block leaves its file
+ * @away: the number of folios that are away, or home and not seen by the worker yet; plus
+ *	one while the block leaves its file
  * @broken: the block is not a hugetlb folio any more but has a folio for each region or
  *	page
- * @zeroed: a bit for each region that is not ready: it is zeroed already
+ * @zeroed_ahead: a bit for each region: it was zeroed before it was ready.  The bits of
+ *	regions that are ready mean nothing.
  * @split: a bit for each region: its folios are of 4 KiB
  * @tables: a bit for each region: the direct map may have a table of 4 KiB entries for it
  * @ready: a bit for each region: it is ready.  Nobody has seen what is in the others.
  *
  * @fi and @mending change under gmem_frames_lock, @away is atomic, and the rest changes
- * under the block's lock, held exclusively.
+ * under the block's lock, held exclusively.  A memory error reads @broken of memory that
+ * has left its file under gmem_frames_lock alone.
  *
  * What the state of a folio means:
  *
@@ -98,8 +102,9 @@
  *                                              gmem_folio_came_home().
  *   home                 0         the same    none, until the worker has unmarked it
  *
- * "Frozen" says nothing but that the count is 0.  Two more states of a folio exist
- * while a conversion holds the block's lock.  The mapping tells them apart:
+ * "Frozen" says nothing but that the count is 0: freezing takes the block's reference
+ * away.  Two more states of a folio exist while a conversion holds the block's lock.  The
+ * mapping tells them apart: it is set if the folio was shared before.
  *
  *   becomes private      0         the file's  frozen; gmem_reshape() clears the mapping,
  *                                              or the conversion unfreezes the folio
@@ -111,9 +116,9 @@
  *
  * Freezing, unfreezing, the mapping of folios in the file, and their size change under
  * the block's lock, held exclusively.  Others may take references to a shared folio at
- * any time, and map it while they hold the block's lock or the folio's: see
- * gmem_folio_freeze().  A folio becomes away under its own lock, too, and belongs to
- * home.c from then on.
+ * any time.  A fault may map it while it holds the block's lock, shared, or the folio's
+ * after that: see gmem_folio_freeze().  A folio becomes away under its own lock, too, and
+ * belongs to home.c from then on.
  */
 struct gmem_memory {
 	struct gmem_loan loan;
@@ -122,7 +127,7 @@ struct gmem_memory {
 	bool mending;
 	atomic_t away;
 	bool broken;
-	unsigned long *zeroed;
+	unsigned long *zeroed_ahead;
 	unsigned long *split;
 	unsigned long *tables;
 	unsigned long ready[];
@@ -156,8 +161,9 @@ struct gmem_memory {
  * kernel's page tables.  The shim holds the latter while it changes entries of 1 GiB at
  * most, or merges 32 MiB of them.  Memory is zeroed, scrubbed and unmapped under locks
  * of its own file only.  A block's lock is held for 2 MiB at a time where memory is
- * zeroed, for the whole block where it is broken or given back, and for a conversion as
- * long as that takes.  Whoever waits for one can be killed.
+ * zeroed, for the whole block where it is broken or given back, for a conversion as long
+ * as that takes, and where memory is taken until hibernation is over.  Whoever waits for
+ * one can be killed, apart from the last close and memory errors.
  *
  * A conversion holds the locks of all its blocks.  Lockdep has no room for that many, so
  * it does not track them one by one but as gmemfd_inode.lock_map.
@@ -189,7 +195,7 @@ struct gmem_block {
  * @nr_blocks: the number of blocks
  * @blocks: the blocks
  *
- * The VFS's inode may outlive this structure: an O_PATH fd needs no memory.
+ * An O_PATH fd keeps the VFS's inode only.  This structure goes with the last reference.
  */
 struct gmemfd_inode {
 	struct inode *inode;

@@ -28,7 +28,7 @@ static atomic_long_t gmem_nr_away, gmem_nr_home;
 
 /**
  * gmem_memory_free - give memory back to hugetlb [takes frames]
- * @memory: memory that is in no file, and of which all folios are frozen
+ * @memory: memory that is in no block, and of which all folios are frozen
  */
 void gmem_memory_free(struct gmem_memory *memory)
 {
@@ -145,7 +145,7 @@ static bool gmem_folio_send_away(struct gmemfd_inode *fi, struct gmem_block *blo
 		gmem_unmap(fi, block, i, i + folio_nr_pages(folio));
 		cond_resched();
 	}
-	/* With no mapping and a count of 1 a page looks like nobody's. */
+	/* TCP's zerocopy receive maps pages without a mapping, which look like its own. */
 	folio->mapping = gmem_away_mapping;
 	folio->private = memory;
 	gmem_folio_mark(folio);
@@ -171,7 +171,7 @@ static bool gmem_memory_send_away(struct gmemfd_inode *fi, struct gmem_block *bl
 		return false;
 	for (; (folio = gmem_next_shared_folio(block, &i, &next, gmem_block_pages(fi)));
 	     i = next) {
-		/* The time that the first one gets is enough for all. */
+		/* Only the first one is waited for. */
 		if (!gmem_folio_send_away(fi, block, memory, folio, i,
 					  away ? 0 : GMEM_RELEASE_TRIES))
 			continue;

@@ -19,7 +19,7 @@ static int gmem_compare_ranges(const void *a, const void *b)
 	return cmp_int(ra->offset, rb->offset);
 }
 
-/* Has a signal ended the call?  It is restarted, but for -EINTR, unless a handler runs. */
+/* Was the call interrupted?  All but -EINTR restart it unless a handler runs. */
 static bool gmem_error_is_interruption(int err)
 {
 	return err == -EINTR || err == -ERESTARTNOHAND || err == -ERESTARTNOINTR;
@@ -59,7 +59,7 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 	deadline = ktime_add_safe(ktime_get(), min_t(u64, *timeout, KTIME_MAX));
 	err = gmem_convert(inode->i_private, ranges, nr,
 			   flags & GMEMFD_CONVERT_WAIT ? &deadline : NULL, &busy);
-	/* The caller does not see this restart, nor what was in the way before it. */
+	/* The caller does not see this restart: error_offset is left alone. */
 	if (busy != ULONG_MAX && err != -ERESTARTNOINTR)
 		*error_offset = (u64)busy << PAGE_SHIFT;
 	if (gmem_error_is_interruption(err) && *timeout < KTIME_MAX)

@@ -100,7 +100,7 @@ void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
 		}
 	}
 	mutex_unlock(&fi->bindings_lock);
-	/* A file that is released waits for its bindings to go, but not for this. */
+	/* With the binding gone the file may be released: this reference keeps @fi. */
 	if (found)
 		gmem_file_put(fi);
 }
@@ -113,7 +113,7 @@ void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
  * @inv: out: for gmem_kvm_invalidate_end(), or gmem_kvm_wait_gone()
  *
  * The caller holds the locks of the pages' blocks, or nobody can look pages up any more.
- * So a guest that is bound from now on does not find the pages either.
+ * So a slot that is bound from now on cannot look these pages up.
  *
  * Return: 0, or -EAGAIN if the VM is being destroyed.  None of its CPUs runs any more, but
  * pages stay mapped until gmem_kvm_wait_gone() returns.
@@ -224,8 +224,8 @@ static int gmem_guest_order(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /*
- * Populate page @i.  All of its region is populated with it, unless the page was punched
- * and others in the region are in use.  [block, takes frames]
+ * Populate all of page @i's region, or only the page if it was punched and others of the
+ * region are in use.  [block, takes frames]
  */
 static int gmem_guest_populate(struct gmemfd_inode *fi, struct gmem_block *block,
 			       unsigned long i)

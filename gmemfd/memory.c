@@ -76,8 +76,8 @@ int gmem_memory_take(struct gmemfd_inode *fi, struct gmem_block *block)
 	memory = kzalloc(struct_size(memory, ready, 4 * longs), GFP_KERNEL_ACCOUNT);
 	if (!memory)
 		return -ENOMEM;
-	memory->zeroed = memory->ready + longs;
-	memory->split = memory->zeroed + longs;
+	memory->zeroed_ahead = memory->ready + longs;
+	memory->split = memory->zeroed_ahead + longs;
 	memory->tables = memory->split + longs;
 	err = gmem_take_known(fi, block, memory);
 	if (err) {
@@ -114,7 +114,7 @@ static void gmem_zero_region(struct gmem_memory *memory, unsigned long region)
 {
 	gmem_clear_pages(memory->loan.page + (region << GMEM_REGION_ORDER),
 			 GMEM_REGION_PAGES);
-	set_bit(region, memory->zeroed);
+	set_bit(region, memory->zeroed_ahead);
 }
 
 /**
@@ -125,7 +125,8 @@ static void gmem_zero_region(struct gmem_memory *memory, unsigned long region)
  *
  * The caller can release the block's lock between one region and the next.
  *
- * Return: false if no region is left, or if gmem_memory_make_ready() has to zero it.
+ * Return: false if no region is left, or if a poisoned page has to be located first, which
+ * gmem_memory_make_ready() does.
  */
 bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
 			   unsigned long hi)
@@ -134,7 +135,7 @@ bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
 	unsigned long last = DIV_ROUND_UP(hi, GMEM_REGION_PAGES);
 	unsigned long i = *lo >> GMEM_REGION_ORDER;
 
-	while (i < last && (test_bit(i, memory->ready) || test_bit(i, memory->zeroed)))
+	while (i < last && (test_bit(i, memory->ready) || test_bit(i, memory->zeroed_ahead)))
 		i++;
 	if (i == last || gmem_poison_unlocated(memory))
 		return false;
@@ -255,7 +256,7 @@ int gmem_memory_make_ready(struct gmemfd_inode *fi, struct gmem_block *block,
 	if (err)
 		return err;
 	for_each_clear_bit_from(first, memory->ready, last) {
-		if (!test_bit(first, memory->zeroed))
+		if (!test_bit(first, memory->zeroed_ahead))
 			gmem_zero_region(memory, first);
 	}
 
@@ -290,7 +291,8 @@ int gmem_memory_zero(struct gmemfd_inode *fi, struct gmem_block *block,
 	if (err)
 		return err;
 	if (gmem_off_direct_map(fi)) {
-		err = gmem_direct_map_expose_private(block, lo, hi);
+		err = gmem_should_fail() ? -ENOMEM :
+		      gmem_direct_map_expose_private(block, lo, hi);
 		if (err)
 			return err;
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Populating pages, and punching them.  A populated page has memory, is in a region that
- * is ready, and was not punched since.
+ * is ready, and has not been punched since it was populated.
  */
 #include <linux/bitmap.h>
 #include <linux/slab.h>
@@ -12,7 +12,7 @@
  * gmem_populated - are all pages of a range populated? [block shared]
  * @block: the block
  * @lo: first page
- * @hi: first page behind, in the same region
+ * @hi: first page behind; all in one region
  *
  * Return: false if gmem_populate() has to come first.
  */
@@ -80,13 +80,13 @@ void gmem_punch_block(struct gmemfd_inode *fi, struct gmem_block *block)
  * @fi: the file
  * @block: the block, of which no guest has one of the pages mapped
  * @lo: first page
- * @hi: first page behind, in the same region
+ * @hi: first page behind; all in one region
  *
  * The pages are zeroed and stay.  When all pages of the block are punched, its memory is
  * released.
  *
  * Return: 0, -ENOMEM, or what gmem_memory_zero() returns.  After an error the pages
- * are as before, but unmapped.
+ * are as before, but may be unmapped.
  */
 int gmem_punch_pages(struct gmemfd_inode *fi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi)

@@ -11,8 +11,8 @@
 #include <linux/types.h>
 
 /*
- * For calls that can return ENOMEM.  They do so at a cgroup's limit, too, where no task
- * is killed for them.
+ * For calls that may return ENOMEM: at a cgroup's limit they fail, and do not have a task
+ * killed.
  */
 #define GMEM_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 

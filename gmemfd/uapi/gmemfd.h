@@ -262,7 +262,7 @@ struct gmemfd_range {
 
 #define GMEMFD_RANGE_PRIVATE	0x1
 #define GMEMFD_RANGE_ALLOCATED	0x2	/* without it: a hole */
-#define GMEMFD_RANGE_ZEROED	0x4	/* without it: zeroed when first touched */
+#define GMEMFD_RANGE_ZEROED	0x4	/* without it: zeroed before first use */
 
 /**
  * struct gmemfd_get_ranges - GMEMFD_GET_RANGES (gmem fd): what is where

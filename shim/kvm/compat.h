@@ -19,7 +19,7 @@
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 #define kvm_mmu_invalidate_start	kvm_mmu_invalidate_begin
-/* What a slot on a file is for is asked of its provider flag. */
+/* There is no such flag, and the provider flag does what it does. */
 #define KVM_MEMSLOT_GMEM_ONLY		0
 #endif
 

@@ -15,7 +15,7 @@
 
 /* A folio that a reservation is for */
 
-#if GMEM_IS_7_3
+#if GMEM_SINCE_7_3
 
 struct folio *gmem_alloc_folio(struct hstate *h, struct mempolicy *policy,
 			       pgoff_t index, int nid)
@@ -44,7 +44,7 @@ struct folio *gmem_alloc_folio(struct hstate *h, struct mempolicy *policy,
 
 #else
 
-/* Where hugetlb keeps the count of its own reservations straight for a vma only. */
+/* hugetlb keeps its count of reserved pages right for a vma only; here we do. */
 static struct folio *gmem_dequeue_folio(struct hstate *h, int nid,
 					nodemask_t *nodemask, bool fallback)
 {
@@ -97,7 +97,7 @@ static struct folio *gmem_dequeue_charged(struct hstate *h, int nid,
 	return folio;
 }
 
-#if GMEM_IS_6_12
+#if GMEM_UNTIL_6_12
 /* hugetlb charges the memory cgroup before it has a folio. */
 static struct folio *gmem_dequeue_accounted(struct hstate *h, int nid,
 					    nodemask_t *nodemask, bool fallback)
@@ -164,7 +164,7 @@ struct folio *gmem_alloc_folio(struct hstate *h, struct mempolicy *policy,
 
 /* Struct pages that HVO has brought back */
 
-#if GMEM_IS_6_12
+#if GMEM_UNTIL_6_12
 
 /**
  * gmem_reset_head_copies - repair what looks like heads of hugetlb folios
@@ -219,7 +219,7 @@ void gmem_reset_tail_copies(struct page *head, unsigned int order, bool optimize
 
 /* Page frames on loan */
 
-#if GMEM_IS_6_12
+#if GMEM_UNTIL_6_12
 
 /* All loans, by frame. */
 static DEFINE_XARRAY(gmem_loans);

@@ -12,14 +12,14 @@
 #include "../internal.h"
 #include "hooks.h"
 
-#define GMEM_IS_7_3	(LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0))
-#define GMEM_IS_6_12	(LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0))
+#define GMEM_SINCE_7_3	(LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0))
+#define GMEM_UNTIL_6_12	(LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0))
 
 /* A reserved folio out of the pool, with one reference, or an error pointer. */
 struct folio *gmem_alloc_folio(struct hstate *h, struct mempolicy *policy,
 			       pgoff_t index, int nid);
 
-#if GMEM_IS_6_12
+#if GMEM_UNTIL_6_12
 
 #define GMEM_LAST_PAGE_TYPE	PGTY_unaccepted
 
@@ -104,7 +104,7 @@ void gmem_reset_tail_copies(struct page *head, unsigned int order, bool optimize
 
 #endif
 
-#if !GMEM_IS_7_3
+#if !GMEM_SINCE_7_3
 struct folio *alloc_surplus_hugetlb_folio(struct hstate *h, gfp_t gfp_mask, int nid,
 					  nodemask_t *nmask);
 #endif

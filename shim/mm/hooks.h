@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What core mm calls when the shim is there, and what the shim calls that is static in
- * core mm without it.
+ * Calls from core mm into the shim, and functions of core mm that are not static any more
+ * because the shim calls them.
  */
 #ifndef __MM_GMEM_HOOKS_H
 #define __MM_GMEM_HOOKS_H

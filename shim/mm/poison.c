@@ -6,8 +6,8 @@
 
 /**
  * gmem_page_poison - mark a page, and tell the processes that have it mapped
- * @page: a page that is not hugetlb's at the moment, that is still mapped, and that is
- *	not freed meanwhile
+ * @page: a page that is not hugetlb's at the moment and not freed meanwhile.  If it is
+ *	mapped, the caller unmaps it afterwards
  * @flags: memory_failure()'s
  *
  * Return: what memory_failure() shall return.

@@ -101,11 +101,10 @@ struct gmem_kvm_ops {
  * @get_pfn: tell what a guest finds at page @index of the file.  The aligned 2^*@order
  *	pages around it can be mapped at once.  No reference comes with them: the provider
  *	invalidates before the memory goes
- * @memory_failure: a page has a memory error.  Returns -ENOENT if the page does not
- *	belong to a broken loan, otherwise what memory_failure() returns.  With
- *	MF_COUNT_INCREASED in @flags the provider drops a reference.  The provider ensures
- *	that nobody gets the page any more, apart from the processes that
- *	gmem_page_poison() tells
+ * @memory_failure: a page has a memory error.  Returns -ENOENT if hugetlb or nobody has
+ *	the page, otherwise what memory_failure() returns.  In the latter case the provider
+ *	drops a reference if MF_COUNT_INCREASED is in @flags, and ensures that nobody gets
+ *	the page any more, apart from the processes that gmem_page_poison() tells
  *
  * File and slot know each other, and neither keeps the other.  When a file is released
  * the provider makes KVM forget it under @lock.  Where the VM is being destroyed it
