@@ -20,20 +20,11 @@ struct inode *gmem_anon_inode(struct super_block *sb, const char *name)
 }
 EXPORT_SYMBOL_GMEM(gmem_anon_inode);
 
-/**
- * gmem_any_page_poisoned - has this machine poisoned pages?
- *
- * Return: false if nobody has to look for PageHWPoison.
- */
-bool gmem_any_page_poisoned(void)
-{
 #ifdef CONFIG_MEMORY_FAILURE
-	return atomic_long_read(&num_poisoned_pages);
-#else
-	return false;
+/* The number of poisoned pages of this machine.  A conversion asks for it 512 times a GiB. */
+const atomic_long_t *const gmem_poisoned_pages = &num_poisoned_pages;
+EXPORT_SYMBOL_GMEM(gmem_poisoned_pages);
 #endif
-}
-EXPORT_SYMBOL_GMEM(gmem_any_page_poisoned);
 
 #ifdef CONFIG_NUMA
 /**

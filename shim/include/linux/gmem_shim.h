@@ -147,7 +147,13 @@ void gmem_direct_map_collapse(struct page *page, unsigned long nr);
 
 /* Memory errors */
 int gmem_page_poison(struct page *page, int flags);
-bool gmem_any_page_poisoned(void);
+extern const atomic_long_t *const gmem_poisoned_pages;
+
+/* Does anybody have to look for PageHWPoison?  Not on most machines. */
+static inline bool gmem_any_page_poisoned(void)
+{
+	return IS_ENABLED(CONFIG_MEMORY_FAILURE) && atomic_long_read(gmem_poisoned_pages);
+}
 
 /* Functions of the kernel that modules cannot call */
 struct inode *gmem_anon_inode(struct super_block *sb, const char *name);
