@@ -188,6 +188,7 @@ unsigned int gmem_wanted_folio_order(const struct gmemfd_inode *fi,
 	if (fi->flags & GMEMFD_CREATE_SMALL_SHARED &&
 	    !gmem_state_private(&block->state, i))
 		return 0;
+	/* A conversion asks this 512 times a GiB: the cheapest question comes first. */
 	if (gmem_any_page_poisoned() && block->memory &&
 	    gmem_has_poison(block, round_down(i, GMEM_REGION_PAGES), GMEM_REGION_PAGES))
 		return 0;
