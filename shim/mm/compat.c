@@ -6,6 +6,7 @@
 #include <linux/hugetlb_cgroup.h>
 #include <linux/memcontrol.h>
 #include <linux/mempolicy.h>
+#include <linux/mutex.h>
 #include <linux/vmstat.h>
 #include <linux/xarray.h>
 
@@ -158,6 +159,48 @@ struct folio *gmem_alloc_folio(struct hstate *h, struct mempolicy *policy,
 	}
 #endif
 	return gmem_dequeue_accounted(h, preferred, nodemask, fallback) ?: ERR_PTR(-ENOSPC);
+}
+
+/*
+ * The last page and the last handle of a subpool can go on two CPUs at once, and each finds
+ * outside of the subpool's lock that nothing is left: it is freed twice.  So that a page is
+ * never the last, each loan has a handle, and one task at a time drops one.
+ */
+static DEFINE_MUTEX(gmem_subpool_mutex);
+
+/**
+ * gmem_subpool_hold - take a handle of a subpool
+ * @spool: a subpool that the caller has a handle of
+ */
+void gmem_subpool_hold(struct hugepage_subpool *spool)
+{
+	guard(spinlock_irqsave)(&spool->lock);
+	spool->count++;
+}
+
+/**
+ * gmem_subpool_drop - drop it
+ * @spool: the subpool
+ */
+void gmem_subpool_drop(struct hugepage_subpool *spool)
+{
+	guard(mutex)(&gmem_subpool_mutex);
+	hugepage_put_subpool(spool);
+}
+
+/**
+ * gmem_free_hugetlb - give a loan's folio, and then its handle of the subpool, back
+ * @folio: a hugetlb folio with one reference
+ */
+void gmem_free_hugetlb(struct folio *folio)
+{
+	struct hugepage_subpool *spool = hugetlb_folio_subpool(folio);
+
+	/* Whoever holds another reference drops it at once, and would free the folio later. */
+	while (!folio_ref_freeze(folio, 1))
+		cond_resched();
+	free_huge_folio(folio);
+	gmem_subpool_drop(spool);
 }
 
 #endif

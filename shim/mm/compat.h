@@ -104,7 +104,27 @@ void gmem_reset_tail_copies(struct page *head, unsigned int order, bool optimize
 
 #endif
 
-#if !GMEM_SINCE_7_3
+#if GMEM_SINCE_7_3
+
+static inline void gmem_subpool_hold(struct hugepage_subpool *spool) { }
+
+static inline void gmem_subpool_drop(struct hugepage_subpool *spool)
+{
+	hugepage_put_subpool(spool);
+}
+
+static inline void gmem_free_hugetlb(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+#else
+
+/* A loan has a handle of its subpool. */
+void gmem_subpool_hold(struct hugepage_subpool *spool);
+void gmem_subpool_drop(struct hugepage_subpool *spool);
+void gmem_free_hugetlb(struct folio *folio);
+
 struct folio *alloc_surplus_hugetlb_folio(struct hstate *h, gfp_t gfp_mask, int nid,
 					  nodemask_t *nmask);
 #endif

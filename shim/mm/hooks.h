@@ -13,15 +13,14 @@ struct hstate;
 #ifdef CONFIG_GMEM_SHIM
 void __gmem_folio_free(struct folio *folio);
 int gmem_memory_failure(struct page *page, int flags);
-void gmem_loans_reparent(struct hugetlb_cgroup *from, struct hugetlb_cgroup *to);
+void gmem_loans_reparent(struct hugetlb_cgroup *from);
 #else
 static inline int gmem_memory_failure(struct page *page, int flags)
 {
 	return -ENOENT;
 }
 
-static inline void gmem_loans_reparent(struct hugetlb_cgroup *from,
-				       struct hugetlb_cgroup *to) { }
+static inline void gmem_loans_reparent(struct hugetlb_cgroup *from) { }
 #endif
 
 /* Does hugetlb or the shim free @folio?  An ordinary folio costs one comparison. */
@@ -48,10 +47,6 @@ static inline bool gmem_folio_free(struct folio *folio)
 #endif
 	return false;
 }
-
-/* hugetlb.c */
-long hugepage_subpool_get_pages(struct hugepage_subpool *spool, long delta);
-long hugepage_subpool_put_pages(struct hugepage_subpool *spool, long delta);
 
 /* mempolicy.c */
 nodemask_t *policy_nodemask(gfp_t gfp, struct mempolicy *pol, pgoff_t ilx, int *nid);

@@ -56,11 +56,33 @@ void gmem_pool_release(struct gmem_pool *pool)
 {
 	int idx = hstate_index(pool->spool->hstate);
 
-	hugepage_put_subpool(pool->spool);
+	gmem_subpool_drop(pool->spool);
 	hugetlb_cgroup_uncharge_cgroup_rsvd(idx, pool->nr_blocks << pool->order,
 					    pool->cgroup);
 }
 EXPORT_SYMBOL_GMEM(gmem_pool_release);
+
+/*
+ * The least and the most of our subpools are the same, so that all that is not in use is
+ * reserved.
+ */
+static bool gmem_subpool_take(struct hugepage_subpool *spool)
+{
+	guard(spinlock_irqsave)(&spool->lock);
+	if (spool->used_hpages == spool->max_hpages)
+		return false;
+	spool->used_hpages++;
+	spool->rsv_hpages--;
+	return true;
+}
+
+/* The caller has a handle of @spool, which does not go with this page. */
+static void gmem_subpool_give_back(struct hugepage_subpool *spool)
+{
+	guard(spinlock_irqsave)(&spool->lock);
+	spool->used_hpages--;
+	spool->rsv_hpages++;
+}
 
 /**
  * gmem_loan_take - take a reserved block
@@ -85,7 +107,7 @@ int gmem_loan_take(struct gmem_loan *loan, struct gmem_pool *pool,
 	unsigned int flags;
 	int err;
 
-	if (hugepage_subpool_get_pages(pool->spool, 1))
+	if (!gmem_subpool_take(pool->spool))
 		return -ENOSPC;
 
 	/* Blocks get pinned for long, which ZONE_MOVABLE does not allow. */
@@ -93,11 +115,12 @@ int gmem_loan_take(struct gmem_loan *loan, struct gmem_pool *pool,
 	folio = gmem_alloc_folio(h, policy, index, nid);
 	memalloc_pin_restore(flags);
 	if (IS_ERR(folio)) {
-		hugepage_subpool_put_pages(pool->spool, 1);
+		gmem_subpool_give_back(pool->spool);
 		return PTR_ERR(folio);
 	}
 	/* Without the restore_reserve flag the reservation goes back to the subpool. */
 	hugetlb_set_folio_subpool(folio, pool->spool);
+	gmem_subpool_hold(pool->spool);
 
 	loan->page = &folio->page;
 	loan->order = huge_page_order(h);
@@ -108,6 +131,54 @@ int gmem_loan_take(struct gmem_loan *loan, struct gmem_pool *pool,
 	return err;
 }
 EXPORT_SYMBOL_GMEM(gmem_loan_take);
+
+#ifdef CONFIG_CGROUP_HUGETLB
+static struct hugetlb_cgroup *gmem_parent(struct hugetlb_cgroup *cgroup)
+{
+	return container_of(cgroup->css.parent, struct hugetlb_cgroup, css);
+}
+
+/* The charge of a broken loan moves to the parent.  Under hugetlb_lock. */
+static void gmem_loan_reparent(struct gmem_loan *loan)
+{
+	int idx = hstate_index(size_to_hstate(PAGE_SIZE << loan->order));
+	struct hugetlb_cgroup *from = loan->cgroup, *to = gmem_parent(from);
+	int nid = page_to_nid(loan->page);
+	long nr = 1L << loan->order;
+
+	/* The counters are hierarchical: @to is charged already. */
+	page_counter_cancel(&from->hugepage[idx], nr);
+	from->nodeinfo[nid]->usage[idx] -= nr;
+	to->nodeinfo[nid]->usage[idx] += nr;
+	loan->cgroup = to;
+}
+
+/**
+ * gmem_loans_reparent - a cgroup goes, and its broken loans are its parent's
+ * @from: the cgroup
+ *
+ * Called with hugetlb_lock held.
+ */
+void gmem_loans_reparent(struct hugetlb_cgroup *from)
+{
+	struct gmem_loan *loan;
+
+	lockdep_assert_held(&hugetlb_lock);
+	list_for_each_entry(loan, &gmem_broken_loans, node) {
+		if (loan->cgroup == from)
+			gmem_loan_reparent(loan);
+	}
+}
+
+/* A loan is broken while its cgroup goes, which may have reparented the others before. */
+static void gmem_loan_leave_dying(struct gmem_loan *loan)
+{
+	while (loan->cgroup && css_is_dying(&loan->cgroup->css))
+		gmem_loan_reparent(loan);
+}
+#else
+static void gmem_loan_leave_dying(struct gmem_loan *loan) { }
+#endif
 
 /**
  * gmem_loan_break - turn a block into ordinary folios
@@ -151,6 +222,7 @@ int gmem_loan_break(struct gmem_loan *loan, unsigned int order)
 	loan->memcg_data = folio->memcg_data;
 #endif
 	list_add(&loan->node, &gmem_broken_loans);
+	gmem_loan_leave_dying(loan);
 	__folio_clear_hugetlb(folio);
 	spin_unlock_irq(&hugetlb_lock);
 
@@ -225,36 +297,7 @@ EXPORT_SYMBOL_GMEM(gmem_loan_mend);
 void gmem_loan_return(struct gmem_loan *loan)
 {
 	gmem_loan_untrack(loan);
-	folio_put(page_folio(loan->page));
+	gmem_free_hugetlb(page_folio(loan->page));
 	loan->page = NULL;
 }
 EXPORT_SYMBOL_GMEM(gmem_loan_return);
-
-#ifdef CONFIG_CGROUP_HUGETLB
-/**
- * gmem_loans_reparent - a cgroup goes, and its broken loans are its parent's
- * @from: the cgroup
- * @to: its parent
- *
- * Called with hugetlb_lock held.
- */
-void gmem_loans_reparent(struct hugetlb_cgroup *from, struct hugetlb_cgroup *to)
-{
-	struct gmem_loan *loan;
-
-	lockdep_assert_held(&hugetlb_lock);
-	list_for_each_entry(loan, &gmem_broken_loans, node) {
-		int idx = hstate_index(size_to_hstate(PAGE_SIZE << loan->order));
-		int nid = page_to_nid(loan->page);
-		long nr = 1L << loan->order;
-
-		if (loan->cgroup != from)
-			continue;
-		/* The counters are hierarchical: @to is charged already. */
-		page_counter_cancel(&from->hugepage[idx], nr);
-		from->nodeinfo[nid]->usage[idx] -= nr;
-		to->nodeinfo[nid]->usage[idx] += nr;
-		loan->cgroup = to;
-	}
-}
-#endif
