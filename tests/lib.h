@@ -178,6 +178,7 @@ char state_of(pid_t pid);	/* a letter, see proc_pid_stat(5) */
 bool have_1g_blocks(void);
 void need_1g_blocks(void);
 bool debug_kernel(void);
+bool shim_is_module(void);
 bool kernel_before(unsigned int major, unsigned int minor);
 
 /* Wait up to some seconds for a condition. */

@@ -28,8 +28,9 @@
 #define GPA_CMDLINE	0x20000
 #define GPA_EBDA	0x9fc00
 #define GPA_MP_TABLE	0xf0000
+#define GPA_ACPI	0xf1000
 #define GPA_KERNEL	0x1000000
-#define GPA_INITRD	0x4000000
+#define GPA_INITRD	0x6000000
 
 #define COM1		0x3f8
 #define COM1_IRQ	4
@@ -283,6 +284,55 @@ static void load_mp_table(struct vm *vm, int nr_cpus)
 	start[10] = checksum(start, 16);
 }
 
+/* A table of ACPI, for what is in @size bytes behind its header. */
+static void end_acpi_table(uint8_t *table, const char *signature, uint32_t size)
+{
+	memcpy(table, signature, 4);
+	size += 36;
+	memcpy(table + 4, &size, 4);
+	table[8] = 1;
+	memcpy(table + 10, "GMEMFD" "TEST VMM", 14);
+	table[9] = 0;
+	table[9] = checksum(table, size);
+}
+
+/*
+ * The same for kernels that know ACPI and no MultiProcessor tables, as Debian's: a root
+ * pointer, the list of tables, and the one that has CPUs and the I/O APIC.  There is no
+ * other, so that Linux gives ACPI up after that.
+ */
+static void load_acpi(struct vm *vm, int nr_cpus)
+{
+	struct boot_params *bp = (void *)(vm->host + GPA_BOOT_PARAMS);
+	uint8_t *rsdp = (uint8_t *)vm->host + GPA_ACPI, *xsdt = rsdp + 64, *madt = rsdp + 128;
+	uint8_t *at = madt + 36;
+
+	memset(rsdp, 0, 512);
+	*(uint32_t *)at = 0xfee00000;
+	at[4] = 1;				/* there are 8259s as well */
+	at += 8;
+	for (int i = 0; i < nr_cpus; i++, at += 8)
+		memcpy(at, (uint8_t[]){ 0, 8, i, i, 1 }, 5);
+	memcpy(at, (uint8_t[]){ 1, 12, nr_cpus }, 3);	/* I/O APIC, from interrupt 0 on */
+	*(uint32_t *)(at + 4) = 0xfec00000;
+	at += 12;
+	memcpy(at, (uint8_t[]){ 4, 6, 0xff, 0, 0, 1 }, 6);	/* NMI at LINT1 */
+	at += 6;
+	end_acpi_table(madt, "APIC", at - madt - 36);
+
+	*(uint64_t *)(xsdt + 36) = GPA_ACPI + 128;
+	end_acpi_table(xsdt, "XSDT", 8);
+
+	memcpy(rsdp, "RSD PTR ", 8);
+	memcpy(rsdp + 9, "GMEMFD", 6);
+	rsdp[15] = 2;
+	*(uint32_t *)(rsdp + 20) = 36;
+	*(uint64_t *)(rsdp + 24) = GPA_ACPI + 64;
+	rsdp[8] = checksum(rsdp, 20);
+	rsdp[32] = checksum(rsdp, 36);
+	bp->acpi_rsdp_addr = GPA_ACPI;
+}
+
 static void set_up_boot_cpu(struct vm *vm)
 {
 	struct kvm_regs regs = {
@@ -330,11 +380,12 @@ static void wait_for_reset(struct vm *vm)
 		FAIL("the guest does not come to its end");
 }
 
+/* noxsave: QEMU 7.2 does not know of a nested guest that it has AVX on. */
 void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose)
 {
 	static const char base[] = "console=ttyS0 panic=-1 reboot=k nokaslr "
-				   "io_delay=none no-kvmclock "
-				   "rootfstype=ramfs kernelcore=96M tsc=reliable ";
+				   "io_delay=none no-kvmclock noxsave "
+				   "rootfstype=ramfs kernelcore=160M tsc=reliable ";
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	struct machine machine = { .verbose = verbose };
 	char cmdline[512];
@@ -347,6 +398,7 @@ void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose)
 	/* While all of it is shared. */
 	load_kernel(vm, cmdline);
 	load_mp_table(vm, nr_vcpus);
+	load_acpi(vm, nr_vcpus);
 	EXPECT_EQ(ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0), 0);
 	EXPECT_EQ(ioctl(vm->fd, KVM_CREATE_PIT2, &pit), 0);
 	while (vm->nr_vcpus < nr_vcpus) {

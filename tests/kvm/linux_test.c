@@ -84,7 +84,7 @@ static void linux_guest(size_t size, size_t block, int cpus, int conversions)
 
 TEST(kvm_linux_guest_2m)
 {
-	linux_guest(256 * MB, 2 * MB, 2, 100);
+	linux_guest(384 * MB, 2 * MB, 2, 100);
 }
 
 TEST(kvm_linux_guest_1g)

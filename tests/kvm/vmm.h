@@ -118,7 +118,7 @@ void vcpu_long_mode(struct kvm_sregs *sregs, uint64_t tables);
  * but the start, and returns when the guest resets.  @append is more kernel
  * command line.
  */
-#define LINUX_SHARED	(128 * MB)
+#define LINUX_SHARED	(192 * MB)
 void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose);
 
 #endif /* _TESTS_KVM_VMM_H */
