@@ -24,19 +24,36 @@ PREFIX ?= /usr/local
 CFLAGS ?= -O2 -g -Wall -Wextra
 
 GMEMFD_VERSION := $(shell cat VERSION)
-SOURCES = VERSION Kbuild $(wildcard gmemfd/*.[ch] gmemfd/uapi/*.h)
+SOURCES = VERSION Kbuild Makefile $(wildcard gmemfd/*.[ch] gmemfd/uapi/*.h \
+	shim/include/linux/*.h shim/mm/*.[ch] shim/x86/*.[ch] shim/kvm/*.[ch] \
+	shim/runtime/*.[ch] shim/runtime/symbols shim/runtime/callers/* \
+	shim/runtime/private/*.h shim/runtime/private/*/*.h)
+TOOLS = shim/runtime/inspect shim/runtime/relocate
 
 .PHONY: module modules_install gmemctl gmemctl_install demo check fuzz bench kcsan clean
 .PHONY: check-distro check-distro-full kernel-deb deb install-source dkms-install dkms-remove
 
 # The sources are linked into where the objects go: Kbuild does not take the two
-# apart before 6.13.
+# apart before 6.13.  Where the kernel has no shim, shim/runtime builds it from IMAGE and
+# what is in MODULES, which need not be the running kernel's.
+RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
+MODULES ?= /lib/modules/$(RELEASE)
+IMAGE ?= $(firstword $(wildcard $(MODULES)/vmlinuz /boot/vmlinuz-$(RELEASE)))
+BUILTIN := $(shell grep -sx CONFIG_GMEM_SHIM=y $(KDIR)/.config)
+
+FROM_KERNEL = $(BUILD)/shim/runtime/private/generated
+EXTRA_SYMBOLS = $(if $(BUILTIN),,KBUILD_EXTRA_SYMBOLS=$(abspath $(FROM_KERNEL))/symvers)
+
 module:
 	@mkdir -p $(BUILD)
-	@cp -rs --remove-destination $(addprefix $(CURDIR)/,Kbuild VERSION gmemfd) $(BUILD)/
+	@cp -rs --remove-destination $(addprefix $(CURDIR)/,Kbuild VERSION gmemfd shim) $(BUILD)/
 	@$(if $(GMEMFD_TESTS),mkdir -p $(BUILD)/tests && \
 		cp -rs --remove-destination $(CURDIR)/tests/kernel $(BUILD)/tests/)
-	$(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) modules
+	$(if $(BUILTIN),,shim/runtime/inspect --headers $(KDIR) --image "$(IMAGE)" \
+		--modules $(MODULES) $(FROM_KERNEL))
+	$(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) $(EXTRA_SYMBOLS) modules
+	$(if $(BUILTIN),,strip -g $(BUILD)/gmemfd_shim.ko && \
+		shim/runtime/relocate $(FROM_KERNEL)/symvers $(BUILD)/gmemfd_shim.ko)
 
 modules_install: module
 	$(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) modules_install
@@ -69,9 +86,10 @@ deb:
 
 # What DKMS builds from, and who may use the device.
 install-source:
-	for f in $(SOURCES); do \
+	for f in $(SOURCES) $(TOOLS); do \
 		install -D -m 644 $$f $(DESTDIR)/usr/src/gmemfd-$(GMEMFD_VERSION)/$$f || exit; \
 	done
+	chmod 755 $(addprefix $(DESTDIR)/usr/src/gmemfd-$(GMEMFD_VERSION)/,$(TOOLS))
 	sed 's/#MODULE_VERSION#/$(GMEMFD_VERSION)/' dkms.conf > $(DESTDIR)/usr/src/gmemfd-$(GMEMFD_VERSION)/dkms.conf
 	install -D -m 644 dist/60-gmemfd.rules $(DESTDIR)/usr/lib/udev/rules.d/60-gmemfd.rules
 	install -D -m 644 dist/gmemfd.conf $(DESTDIR)/usr/lib/sysusers.d/gmemfd.conf
