@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-#   make demo     the main job, booted in QEMU
+#   make demo     the main job, on Debian's own kernel, booted in QEMU; BUILTIN=1 on one
+#                 that has the shim built in
 #   make check    all tests; TEST=name for one, DEBUG=1 for the debug kernel,
 #                 SERIES=7.2 or 6.12 for that kernel series
 #   make fuzz     random operations for SECONDS, or OPERATIONS of them, from SEED; see

@@ -152,6 +152,7 @@ static void prepare(void)
 	unlink("build/Module.symvers");
 	unlink("build/include/linux/gmem_shim.h");
 	unlink("updates/gmemfd.ko");
+	unlink("updates/gmemfd_shim.ko");
 	unlink("kernel/kvm.ko");
 	write_file("modules.order", "");
 	write_file("modules.builtin", "");
@@ -344,6 +345,7 @@ TEST(doctor_not_indexed)
 {
 	install();
 	unlink("updates/gmemfd.ko");
+	unlink("updates/gmemfd_shim.ko");
 	depmod(release);
 	copy_file("/lib/gmemfd.ko", "updates/gmemfd.ko", NULL, NULL);
 	EXPECT_EXIT(gmemctl("doctor"), 1);
@@ -811,6 +813,93 @@ TEST(usage_errors)
 	EXPECT_EXIT(gmemctl("map", "--offset", "100", "1", "1"), 2);
 	EXPECT_EXIT(gmemctl("ls", "1"), 2);
 	EXPECT_EXIT(gmemctl("--frobnicate"), 2);
+}
+
+/* Debian's own kernel, on a boot of its own: its shim is a module. */
+
+static void install_shim(void)
+{
+	module_unload("gmemfd");
+	module_unload("gmemfd_shim");
+	write_file("/proc/sys/kernel/ftrace_enabled", "1");
+	install();
+	copy_file("/lib/gmemfd_shim.ko", "updates/gmemfd_shim.ko", NULL, NULL);
+	copy_file("/lib/kvm.ko", "kernel/kvm.ko", NULL, NULL);
+	copy_file("/lib/irqbypass.ko", "kernel/irqbypass.ko", NULL, NULL);
+	depmod(release);
+}
+
+TEST(stock_load_and_unload)
+{
+	install_shim();
+	EXPECT_EXIT(gmemctl("doctor"), 0);
+	EXPECT_SAYS("this kernel's shim is a module, ");
+	EXPECT_SAYS("updates/gmemfd_shim.ko, not loaded");
+	EXPECT_SAYS("symbols that the module needs\n");
+	EXPECT_EXIT(gmemctl("load"), 0);
+	EXPECT_EXIT(gmemctl("doctor"), 0);
+	EXPECT_SAYS("updates/gmemfd_shim.ko, loaded");
+	EXPECT_SAYS("private pages leave it");
+	EXPECT_EXIT(gmemctl("--json", "doctor"), 0);
+	JSON(".ok and (.checks[] | select(.check == \"shim\") | .delivery == \"module\" and .shim_abi == " SHIM_ABI ") and (.checks[] | select(.check == \"KVM\").hooks)");
+	EXPECT_EXIT(gmemctl("unload"), 0);
+	EXPECT(access("/sys/module/gmemfd", F_OK));
+	EXPECT(access("/sys/module/gmemfd_shim", F_OK));
+}
+
+TEST(stock_no_shim)
+{
+	install_shim();
+	unlink("updates/gmemfd_shim.ko");
+	depmod(release);
+	EXPECT_EXIT(gmemctl("doctor"), 1);
+	EXPECT_SAYS("fail  shim        this kernel does not have the shim (CONFIG_GMEM_SHIM), and there is no module of it (gmemfd_shim)");
+	EXPECT_EXIT(gmemctl("load"), 1);
+	EXPECT_SAYS("has no gmemfd shim, which the module needs");
+}
+
+TEST(stock_refused_by_build)
+{
+	char log[512];
+
+	install_shim();
+	unlink("updates/gmemfd.ko");
+	unlink("updates/gmemfd_shim.ko");
+	depmod(release);
+	for (char *dir = strcpy(log, "/var/lib/dkms/gmemfd/0.1.0/build/"), *at = dir + 1;
+	     (at = strchr(at, '/')); *at++ = '/') {
+		*at = '\0';
+		mkdir(dir, 0755);
+	}
+	snprintf(log, sizeof(log), "DKMS make.log for gmemfd/0.1.0 for kernel %s (x86_64)\n"
+		 "gmemfd_shim: refused: kvm_vm_ioctl() does not call kvm_gmem_unbind(): it may have it inlined\n"
+		 "make: *** [Makefile:48: module] Error 1\n", release);
+	write_file("/var/lib/dkms/gmemfd/0.1.0/build/make.log", log);
+	EXPECT_EXIT(gmemctl("doctor"), 1);
+	EXPECT_SAYS("fail  shim        gmemfd_shim was not built for this kernel: kvm_vm_ioctl() does not call kvm_gmem_unbind(): it may have it inlined\n");
+	EXPECT_SAYS("-> this kernel is another one than gmemfd was made for");
+	EXPECT_EXIT(gmemctl("load"), 1);
+	EXPECT_SAYS("there is no shim for Linux");
+	EXPECT_EXIT(gmemctl("--json", "doctor"), 1);
+	JSON("(.checks[] | select(.check == \"shim\") | .status == \"fail\" and (.refusal | contains(\"inlined\")))");
+	unlink("/var/lib/dkms/gmemfd/0.1.0/build/make.log");
+}
+
+TEST(stock_refused_by_kernel)
+{
+	install_shim();
+	write_file("/proc/sys/kernel/ftrace_enabled", "0");
+	EXPECT_EQ(read_long("/proc/sys/kernel/ftrace_enabled"), 0);
+	EXPECT_EXIT(gmemctl("load"), 1);
+	EXPECT_SAYS("the shim does not go into this kernel");
+	EXPECT_SAYS("gmemfd_shim: refused: function tracing is off (kernel.ftrace_enabled)");
+	EXPECT_SAYS("-> sysctl kernel.ftrace_enabled=1");
+	EXPECT_EXIT(gmemctl("doctor"), 1);
+	EXPECT_SAYS("fail  shim        gmemfd_shim was refused by this kernel: function tracing is off");
+	write_file("/proc/sys/kernel/ftrace_enabled", "1");
+	EXPECT_EXIT(gmemctl("load"), 0);
+	EXPECT_EXIT(gmemctl("doctor"), 0);
+	EXPECT_EXIT(gmemctl("unload"), 0);
 }
 
 /* A kernel without the shim, on a boot of its own. */

@@ -56,29 +56,49 @@ static struct json_object *check(const char *name, enum verdict verdict, const c
 	return object;
 }
 
-static void check_shim(enum answer shim, int abi, const char *source)
+/* Says whether the shim can be there, be it built in or a module. */
+static enum answer check_shim(const struct module *module, enum answer built_in, int abi,
+			      const char *source)
 {
-	char *others = NULL, *advice;
+	char *refusal = built_in == YES || shim_is_loaded(module) ? NULL : shim_refusal(module);
+	char *others = NULL, *advice = NULL;
 	struct json_object *object;
+	enum answer shim = YES;
 
-	if (shim == YES) {
-		if (abi >= 0)
-			object = check("shim", OK, NULL, "this kernel has the shim, version %d, says %s",
-				       abi, source);
-		else
-			object = check("shim", OK, NULL,
-				       "this kernel has the shim; its version shows when gmemfd is loaded, or by the kernel's headers");
+	if (built_in == YES && abi >= 0) {
+		object = check("shim", OK, NULL, "this kernel has the shim, version %d, says %s",
+			       abi, source);
+	} else if (built_in == YES) {
+		object = check("shim", OK, NULL,
+			       "this kernel has the shim; its version shows when gmemfd is loaded, or by the kernel's headers");
+	} else if (refusal) {
+		object = check("shim", FAIL, refusal_advice(refusal), "%s: %s", module->shim ?
+			       SHIM_MODULE " was refused by this kernel" :
+			       SHIM_MODULE " was not built for this kernel", refusal);
+		shim = NO;
+	} else if (module->shim) {
+		object = check("shim", OK, NULL, "this kernel's shim is a module, %s, %sloaded",
+			       kmod_module_get_path(module->shim),
+			       shim_is_loaded(module) ? "" : "not ");
+	} else if (built_in == UNKNOWN) {
+		object = check("shim", NOTE, NULL,
+			       "this kernel does not tell whether it has the shim: /proc/kallsyms is empty and its configuration is not in /boot");
+		shim = UNKNOWN;
 	} else {
 		others = other_kernels();
 		advice = others ? format("boot a kernel that has it; installed: %s", others) :
-				  format("boot a kernel with CONFIG_GMEM_SHIM=y, see gmemfd's README");
-		object = check("shim", shim == NO ? FAIL : NOTE, advice, shim == NO ?
-			       "this kernel does not have the shim (CONFIG_GMEM_SHIM)" :
-			       "this kernel does not tell whether it has the shim: /proc/kallsyms is empty and its configuration is not in /boot");
-		free(advice);
-		free(others);
+				  how_to_build();
+		object = check("shim", FAIL, advice,
+			       "this kernel does not have the shim (CONFIG_GMEM_SHIM), and there is no module of it (" SHIM_MODULE ")");
+		shim = NO;
 	}
+	free(advice);
+	free(others);
 	json_object_object_add(object, "shim_abi", abi < 0 ? NULL : json_object_new_int(abi));
+	put_string(object, "delivery", built_in == YES ? "kernel" : module->shim ? "module" : NULL);
+	put_string(object, "refusal", refusal);
+	free(refusal);
+	return shim;
 }
 
 /* Of what is loaded there, not of the file. */
@@ -139,6 +159,8 @@ static void check_symbols(const struct module *module, enum answer shim, int abi
 
 	symbols = module_needs(module->mod, &nr);
 	find_symbols(symbols, nr);
+	if (module->shim)
+		find_in_module(module->shim, symbols, nr);
 	for (size_t i = 0; i < nr; i++) {
 		char *before = list;
 
@@ -354,7 +376,7 @@ static void check_pools(void)
 static void check_direct_map(enum answer shim)
 {
 	char *meminfo = read_text("/proc/meminfo");
-	enum answer has = shim == YES ? kernel_function("gmem_direct_map_remove") : shim;
+	enum answer has = shim;
 	const char *at;
 	unsigned long long kib[3] = {};
 	static const char * const keys[] = {
@@ -384,7 +406,7 @@ static void check_direct_map(enum answer shim)
 }
 
 /* Does KVM ask for other files than its own?  Its module then wants the shim. */
-static enum answer kvm_has_hooks(struct kmod_ctx *ctx, bool *built_in)
+static enum answer kvm_has_hooks(struct kmod_ctx *ctx)
 {
 	struct kmod_list *list = NULL;
 	enum answer answer = UNKNOWN;
@@ -392,11 +414,9 @@ static enum answer kvm_has_hooks(struct kmod_ctx *ctx, bool *built_in)
 	struct symbol *symbols;
 	size_t nr;
 
-	*built_in = false;
 	if (kmod_module_new_from_lookup(ctx, "kvm", &list) || !list) {
 		answer = kernel_function("kvm_gmem_provider_forget");
-		*built_in = kernel_function("kvm_vcpu_init") == YES;
-		return *built_in || answer == YES ? answer : UNKNOWN;
+		return kernel_function("kvm_vcpu_init") == YES || answer == YES ? answer : UNKNOWN;
 	}
 	mod = kmod_module_get_module(list);
 	kmod_module_unref_list(list);
@@ -408,20 +428,36 @@ static enum answer kvm_has_hooks(struct kmod_ctx *ctx, bool *built_in)
 				answer = YES;
 		}
 	} else {
-		*built_in = true;
 		answer = kernel_function("kvm_gmem_provider_forget");
 	}
 	kmod_module_unref(mod);
 	return answer;
 }
 
-static void check_kvm(struct kmod_ctx *ctx, enum answer shim)
+/* The shim as a module hooks KVM if it links to it. */
+static enum answer shim_hooks_kvm(struct kmod_module *shim)
+{
+	struct kmod_list *list = kmod_module_get_dependencies(shim), *item;
+	enum answer answer = NO;
+
+	kmod_list_foreach(item, list) {
+		struct kmod_module *mod = kmod_module_get_module(item);
+
+		if (!strcmp(kmod_module_get_name(mod), "kvm"))
+			answer = YES;
+		kmod_module_unref(mod);
+	}
+	kmod_module_unref_list(list);
+	return answer;
+}
+
+static void check_kvm(const struct module *module, enum answer shim)
 {
 	struct json_object *object;
 	enum answer hooks;
-	bool built_in;
 
-	hooks = kvm_has_hooks(ctx, &built_in);
+	hooks = kernel_has_shim() != YES && module->shim ? shim_hooks_kvm(module->shim) :
+		kvm_has_hooks(module->ctx);
 	if (shim == NO)
 		object = check("KVM", FAIL, "see shim", "its memslots cannot be on gmem files");
 	else if (hooks == NO)
@@ -457,9 +493,9 @@ int cmd_doctor(void)
 		printf("gmemctl " GMEMCTL_VERSION ", Linux %s\n\n", kernel_release());
 	module_find(&module);
 	shim = kernel_has_shim();
-	abi = shim == NO ? -1 : kernel_shim_abi(&source);
+	abi = kernel_shim_abi(&source);
 
-	check_shim(shim, abi, source);
+	shim = check_shim(&module, shim, abi, source);
 	check_module(&module);
 	if (module.mod && !module_is_foreign(&module)) {
 		if (!module.loaded)
@@ -469,7 +505,7 @@ int cmd_doctor(void)
 	check_device(&module);
 	check_pools();
 	check_direct_map(shim);
-	check_kvm(module.ctx, shim);
+	check_kvm(&module, shim);
 	module_drop(&module);
 
 	if (as_json) {

@@ -16,6 +16,7 @@
 #define DEVICE		"/dev/gmemfd"
 #define MODULE		"gmemfd"
 #define SHIM_SYMBOL	"gmem_shim_register"
+#define SHIM_MODULE	"gmemfd_shim"
 #define PAGE		4096ULL
 
 /* Exit status */
@@ -62,10 +63,11 @@ char *other_kernels(void);
 bool signatures_enforced(const char **how);
 bool have_capability(int cap);
 
-/* module.c: gmemfd.ko, through libkmod */
+/* module.c: gmemfd.ko, and gmemfd_shim.ko where the kernel has no shim; by libkmod */
 struct module {
 	struct kmod_ctx *ctx;
 	struct kmod_module *mod;	/* NULL: none for this kernel */
+	struct kmod_module *shim;	/* the same */
 	bool loaded;
 	const char *path;
 	char *version, *vermagic, *srcversion, *signer;
@@ -76,8 +78,12 @@ void module_find(struct module *module);
 void module_drop(struct module *module);
 bool module_is_foreign(const struct module *module);
 char *how_to_build(void);
+bool shim_is_loaded(const struct module *module);
+char *shim_refusal(const struct module *module);
+const char *refusal_advice(const char *refusal);
 void why_no_module(struct reason *reason);
 struct symbol *module_needs(struct kmod_module *mod, size_t *nr);
+void find_in_module(struct kmod_module *mod, struct symbol *symbols, size_t nr);
 int cmd_load(void);
 int cmd_unload(void);
 

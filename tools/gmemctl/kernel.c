@@ -167,16 +167,16 @@ static enum answer config_has_shim(const char *path)
 
 /**
  * kernel_has_shim - is the shim in the running kernel?
+ *
+ * The module's is followed by the module's name.
  */
 enum answer kernel_has_shim(void)
 {
-	struct symbol symbol = { .name = SHIM_SYMBOL };
 	enum answer answer;
 	char *path;
-	bool all;
 
-	if (read_kallsyms(&symbol, 1, &all))
-		return symbol.found;
+	if (kallsyms())
+		return strstr(kallsyms(), " T " SHIM_SYMBOL "\n") ? YES : NO;
 	path = format("/boot/config-%s", kernel_release());
 	answer = config_has_shim(path);
 	free(path);

@@ -80,6 +80,7 @@ void module_find(struct module *module)
 	*module = (struct module) { .ctx = new_ctx(kernel_release()), .shim_abi = -1 };
 	module->loaded = is_loaded(module->ctx, MODULE);
 	module->mod = lookup(module->ctx, MODULE);
+	module->shim = lookup(module->ctx, SHIM_MODULE);
 	module->path = module->mod ? kmod_module_get_path(module->mod) : NULL;
 	if (!module->path || kmod_module_get_info(module->mod, &info) < 0)
 		return;
@@ -105,6 +106,7 @@ void module_drop(struct module *module)
 	free(module->srcversion);
 	free(module->signer);
 	kmod_module_unref(module->mod);
+	kmod_module_unref(module->shim);
 	kmod_unref(module->ctx);
 }
 
@@ -146,6 +148,137 @@ struct symbol *module_needs(struct kmod_module *mod, size_t *nr)
 	}
 	kmod_module_dependency_symbols_free_list(list);
 	return symbols;
+}
+
+/**
+ * find_in_module - which of these does a module export?
+ * @mod: the module, loaded or not
+ * @symbols: found is set for those that it does
+ * @nr: how many there are
+ */
+void find_in_module(struct kmod_module *mod, struct symbol *symbols, size_t nr)
+{
+	struct kmod_list *list = NULL, *item;
+
+	if (kmod_module_get_symbols(mod, &list) < 0)
+		return;
+	kmod_list_foreach(item, list) {
+		const char *name = kmod_module_symbol_get_symbol(item);
+		uint64_t version = kmod_module_symbol_get_crc(item);
+
+		for (size_t i = 0; i < nr; i++) {
+			if (!strcmp(symbols[i].name, name))
+				symbols[i].found = version && symbols[i].version &&
+					version != symbols[i].version ? NO : YES;
+		}
+	}
+	kmod_module_symbols_free_list(list);
+}
+
+/**
+ * shim_is_loaded - is the shim there as a module?
+ * @module: from module_find()
+ */
+bool shim_is_loaded(const struct module *module)
+{
+	return is_loaded(module->ctx, SHIM_MODULE);
+}
+
+/* What stands behind the last REFUSED in a text, up to the end of the line; or NULL. */
+static char *last_refusal(const char *text)
+{
+	static const char refused[] = SHIM_MODULE ": refused: ";
+	const char *found = NULL, *at = text;
+	char *line;
+
+	while (at && (at = strstr(at, refused)))
+		found = at += strlen(refused);
+	if (!found)
+		return NULL;
+	line = format("%.*s", (int)strcspn(found, "\n"), found);
+	make_printable(line);
+	return line;
+}
+
+/* Said when it was loaded, since the machine was started. */
+static char *refused_by_kernel(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	char record[8192], *last = NULL, *refusal;
+	ssize_t n;
+
+	while (fd >= 0 && ((n = read(fd, record, sizeof(record) - 1)) > 0 || errno == EPIPE)) {
+		if (n <= 0)
+			continue;
+		record[n] = '\0';
+		/* Of the kernel itself, not what somebody wrote there. */
+		refusal = atoi(record) >> 3 ? NULL : last_refusal(record);
+		if (refusal) {
+			free(last);
+			last = refusal;
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	return last;
+}
+
+/* Said when DKMS built it for this kernel, or tried to. */
+static char *refused_by_build(void)
+{
+	char *pattern = format("/var/lib/dkms/" MODULE "/*/build/make.log"), *refusal = NULL;
+	glob_t found;
+
+	if (!glob(pattern, 0, NULL, &found)) {
+		for (size_t i = 0; i < found.gl_pathc; i++) {
+			char *text = read_text("%s", found.gl_pathv[i]);
+
+			if (text && strstr(text, kernel_release())) {
+				free(refusal);
+				refusal = last_refusal(text);
+			}
+			free(text);
+		}
+		globfree(&found);
+	}
+	free(pattern);
+	return refusal;
+}
+
+/**
+ * shim_refusal - why the shim was not built for this kernel, or not loaded
+ * @module: from module_find()
+ *
+ * Return: a sentence that the caller frees, or NULL.
+ */
+char *shim_refusal(const struct module *module)
+{
+	return module->shim ? refused_by_kernel() : refused_by_build();
+}
+
+/**
+ * refusal_advice - what to do about a refusal
+ * @refusal: from shim_refusal()
+ */
+const char *refusal_advice(const char *refusal)
+{
+	static const struct {
+		const char *part, *advice;
+	} known[] = {
+		{ "built for another build",
+		  "build it again, for this kernel: dkms build --force, dkms install --force" },
+		{ "tracing is off", "sysctl kernel.ftrace_enabled=1" },
+		{ "redirects",
+		  "/sys/kernel/livepatch and /sys/kernel/tracing/enabled_functions tell who; with such a livepatch gmemfd needs a kernel with the shim built in" },
+		{ "begins with", "something has changed the code of the running kernel: reboot" },
+		{ "is not in /lib/modules", "install the kernel's modules" },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
+		if (strstr(refusal, known[i].part))
+			return known[i].advice;
+	}
+	return "this kernel is another one than gmemfd was made for: see whether there is a newer gmemfd, or build a kernel with the shim";
 }
 
 static char *stray_file;
@@ -205,16 +338,13 @@ char *how_to_build(void)
 void why_no_module(struct reason *reason)
 {
 	char *dir = format("/lib/modules/%s", kernel_release());
-	char *others;
+	char *others, *refusal = kernel_has_shim() == NO ? refused_by_build() : NULL;
 
-	if (kernel_has_shim() == NO) {
-		others = other_kernels();
-		reason->why = format("Linux %s has no gmemfd shim, which the module needs",
-				     kernel_release());
-		reason->advice = others ?
-			format("boot a kernel that has it; installed: %s", others) :
-			format("boot a kernel with CONFIG_GMEM_SHIM=y, see gmemfd's README");
-		free(others);
+	if (refusal) {
+		reason->why = format("there is no shim for Linux %s: %s", kernel_release(),
+				     refusal);
+		reason->advice = format("%s", refusal_advice(refusal));
+		free(refusal);
 	} else if (nftw(dir, look_for_file, 16, FTW_PHYS) == 1) {
 		reason->why = format("%s is there, but not in the list of modules", stray_file);
 		reason->advice = format("depmod");
@@ -343,6 +473,20 @@ static void why_not_loaded(const struct module *module, int err, struct reason *
 	}
 }
 
+static void why_refused(const char *said, struct reason *reason)
+{
+	reason->why = format("the shim does not go into this kernel");
+	reason->advice = format("%s", refusal_advice(said));
+}
+
+/* The module is there by itself: it was built for a kernel that has the shim. */
+static void why_no_shim(struct reason *reason)
+{
+	reason->why = format("Linux %s has no gmemfd shim, which the module needs, and there is no gmemfd_shim.ko",
+			     kernel_release());
+	reason->advice = how_to_build();
+}
+
 static int loaded(struct module *module, bool before)
 {
 	if (as_json) {
@@ -390,9 +534,10 @@ int cmd_load(void)
 	if (command)
 		reason.why = format("modprobe.d has a command in place of loading, which failed: %s",
 				    command);
-	else if ((err == -ENOENT || err == -EINVAL || err == -ENOEXEC) &&
-		 kernel_has_shim() == NO)
-		why_no_module(&reason);
+	else if (said && strstr(said, SHIM_MODULE ": refused: "))
+		why_refused(said, &reason);
+	else if (err == -ENOENT && !module.shim && kernel_has_shim() == NO)
+		why_no_shim(&reason);
 	else
 		why_not_loaded(&module, -err, &reason);
 	if (said) {
@@ -498,6 +643,9 @@ int cmd_unload(void)
 			break;
 		usleep(100000);
 	}
+	/* Nobody else links to the shim. */
+	if (!err && shim_is_loaded(&module) && module.shim)
+		kmod_module_remove_module(module.shim, KMOD_REMOVE_NOWAIT);
 	switch (-err) {
 	case 0:
 		break;
