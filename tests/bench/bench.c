@@ -26,6 +26,7 @@ static const struct row {
 	{ "h", row_guest },
 	{ "i", row_memory },
 	{ "j", row_others },
+	{ "j-used", row_others_in_use },
 };
 
 int bench_round;

@@ -89,5 +89,6 @@ void row_first_touch(void);
 void row_guest(void);
 void row_memory(void);
 void row_others(void);
+void row_others_in_use(void);
 
 #endif /* _TESTS_BENCH_H */

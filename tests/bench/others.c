@@ -104,3 +104,15 @@ void row_others(void)
 	last_puts();
 	fork_and_exit();
 }
+
+/* The same while there is a gmem file, part private and part shared. */
+void row_others_in_use(void)
+{
+	int fd = gmem_create(64 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+
+	EXPECT_EQ(gmem_allocate(fd, 0, 64 * MB), 0);
+	for (uint64_t at = 0; at < 64 * MB; at += 2 * MB)
+		EXPECT_EQ(gmem_convert(fd, at, MB, true), 0);
+	row_others();
+	close(fd);
+}

@@ -239,6 +239,25 @@ def others(results):
             yield key[2], without.get(*key), shim.get(*key)
 
 
+def on_stock(results):
+    """Row k: (what, pages, without the module, with it, with a file in use)"""
+    modes = [Figures(results, m) for m in ("stock", "stock, shim", "stock, in use")]
+    for key in sorted(modes[0].all):
+        values = [f.get(row, *key[1:], which="min")
+                  for f, row in zip(modes, ("j", "j", "j-used"))]
+        if all(values):
+            yield key[2], key[3] // 4096, *values
+
+
+def print_stock(results):
+    print("\nDebian's kernel, the shim as a module: the least of the rounds, instructions\n")
+    for what, pages, without, shim, used in on_stock(results):
+        print(f"k  {what:<30} {plot.short(without):>8}  "
+              + "  ".join(f"{name} {100 * (value / without - 1):>+7.2f}% "
+                          f"({(value - without) / pages:+.1f} a page)"
+                          for name, value in (("shim", shim), ("in use", used))))
+
+
 def print_table(results, mode):
     f = Figures(results, mode)
     unit = "instructions" if mode.startswith("icount") else "ns"
@@ -554,8 +573,12 @@ def main(args):
     save(results, f"{out}/results.json")
     draw(results, out)
     for mode in sorted(results["modes"]):
+        if mode.startswith("stock"):
+            continue
         if mode != "icount, no shim":
             print_table(results, mode)
+    if "stock" in results["modes"]:
+        print_stock(results)
     return 0
 
 
