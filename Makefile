@@ -40,7 +40,7 @@ TOOLS = shim/runtime/inspect shim/runtime/relocate
 RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
 MODULES ?= /lib/modules/$(RELEASE)
 IMAGE ?= $(firstword $(wildcard $(MODULES)/vmlinuz /boot/vmlinuz-$(RELEASE)))
-BUILTIN := $(shell grep -sx CONFIG_GMEM_SHIM=y $(KDIR)/.config)
+BUILTIN := $(shell grep -sx CONFIG_GMEM_SHIM=y $(KDIR)/include/config/auto.conf)
 
 FROM_KERNEL = $(BUILD)/shim/runtime/private/generated
 EXTRA_SYMBOLS = $(if $(BUILTIN),,KBUILD_EXTRA_SYMBOLS=$(abspath $(FROM_KERNEL))/symvers)
