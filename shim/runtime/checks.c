@@ -94,28 +94,55 @@ int gmem_check_kernel(void)
 	return 0;
 }
 
+/*
+ * A function begins, perhaps, with ENDBR64, or with what the kernel writes over those that
+ * it does not need.  Then comes the place that belongs to ftrace: its nop, or a call if the
+ * function is hooked or traced.
+ */
+static const u8 gmem_entries[] = {
+	0xf3, 0x0f, 0x1e, 0xfa,			/* ENDBR64 */
+	0x0f, 0x1f, 0x40, 0xd6,			/* what is written over it */
+	0x0f, 0x1f, 0x44, 0x00, 0x00,		/* ftrace's nop */
+};
+
+/* The tests change these constants in the module's file: they must not become code. */
+static const u8 *gmem_entry_bytes(void)
+{
+	const u8 *bytes = gmem_entries;
+
+	OPTIMIZER_HIDE_VAR(bytes);
+	return bytes;
+}
+
+static const u8 *gmem_ftrace_place(const void *function)
+{
+	const u8 *bytes = gmem_entry_bytes();
+	bool endbr = !memcmp(function, bytes, 4) || !memcmp(function, bytes + 4, 4);
+
+	return function + (endbr ? 4 : 0);
+}
+
+/**
+ * gmem_entry_is_call - does ftrace see who enters a function?
+ * @function: the function
+ *
+ * Return: whether it does, for us or for others.
+ */
+bool gmem_entry_is_call(const void *function)
+{
+	return READ_ONCE(*gmem_ftrace_place(function)) == 0xe8;
+}
+
 /**
  * gmem_entry_fits - does a function begin as the compiler made it?
  * @function: the function
- *
- * That is, perhaps, with ENDBR64, or with what the kernel writes over those that it does
- * not need, and with the place that belongs to ftrace: a nop, or a call if it is traced.
  *
  * Return: whether it does.
  */
 bool gmem_entry_fits(const void *function)
 {
-	static const u8 known[] = {
-		0xf3, 0x0f, 0x1e, 0xfa,			/* ENDBR64 */
-		0x0f, 0x1f, 0x40, 0xd6,			/* what is written over it */
-		0x0f, 0x1f, 0x44, 0x00, 0x00,		/* ftrace's nop */
-	};
-	const u8 *code = function, *bytes = known;
-
-	OPTIMIZER_HIDE_VAR(bytes);	/* the tests change them in the module's file */
-	if (!memcmp(code, bytes, 4) || !memcmp(code, bytes + 4, 4))
-		code += 4;
-	return *code == 0xe8 || !memcmp(code, bytes + 8, 5);
+	return gmem_entry_is_call(function) ||
+	       !memcmp(gmem_ftrace_place(function), gmem_entry_bytes() + 8, 5);
 }
 
 /**

@@ -53,6 +53,10 @@ static int gmem_hook_one(struct gmem_hook *hook)
 	err = ftrace_set_filter_ip(&hook->ops, (unsigned long)hook->function, 0, 0);
 	if (!err)
 		err = register_ftrace_function(&hook->ops);
+	if (!err && !gmem_entry_is_call(hook->function)) {
+		unregister_ftrace_function(&hook->ops);
+		err = -EIO;
+	}
 	if (err == -EBUSY && gmem_tracing_is_on())
 		pr_err("refused: somebody else redirects %s(), for example a livepatch\n",
 		       hook->name);

@@ -49,8 +49,8 @@ DECLARE_PER_CPU(long, gmem_nr_inside);
 } while (0)
 
 /*
- * The caller has nothing more to do here but to return: what follows must not sleep.
- * It is not a tail call, which would have the parent of the caller as its parent.
+ * All that is left to do here is to return.  This also stands behind each call of the
+ * kernel's function, which so is no tail call: gmem_from_us() sees that it comes from here.
  */
 static __always_inline void gmem_leave(void)
 {
