@@ -82,13 +82,22 @@ static void linux_guest(size_t size, size_t block, int cpus, int conversions)
 	close(gmem);
 }
 
+/*
+ * Debian's kernel gets one CPU.  With two, a guest on a busy host was interrupted at the
+ * first instruction of its interrupt entry, where interrupts are off, and died of that.
+ */
+static int guest_cpus(void)
+{
+	return shim_is_module() ? 1 : 2;
+}
+
 TEST(kvm_linux_guest_2m)
 {
-	linux_guest(384 * MB, 2 * MB, 2, 100);
+	linux_guest(384 * MB, 2 * MB, guest_cpus(), 100);
 }
 
 TEST(kvm_linux_guest_1g)
 {
 	need_1g_blocks();
-	linux_guest(GB, GB, 2, debug_kernel() ? 500 : 2000);
+	linux_guest(GB, GB, guest_cpus(), debug_kernel() ? 500 : 2000);
 }
