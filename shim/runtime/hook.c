@@ -99,9 +99,12 @@ static int __init gmem_runtime_init(void)
 	if (err)
 		return err;
 	err = gmem_kvm_hook();
-	if (err)
+	if (err) {
 		gmem_mm_unhook();
-	return err;
+		return err;
+	}
+	pr_info("ready, version %d\n", GMEM_SHIM_ABI);
+	return 0;
 }
 module_init(gmem_runtime_init);
 

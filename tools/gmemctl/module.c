@@ -212,8 +212,10 @@ static char *refused_by_kernel(void)
 			continue;
 		record[n] = '\0';
 		/* Of the kernel itself, not what somebody wrote there. */
-		refusal = atoi(record) >> 3 ? NULL : last_refusal(record);
-		if (refusal) {
+		if (atoi(record) >> 3)
+			continue;
+		refusal = last_refusal(record);
+		if (refusal || strstr(record, SHIM_MODULE ": ready")) {
 			free(last);
 			last = refusal;
 		}
