@@ -165,6 +165,9 @@ struct folio *gmem_alloc_folio(struct hstate *h, struct mempolicy *policy,
  * The last page and the last handle of a subpool can go on two CPUs at once, and each finds
  * outside of the subpool's lock that nothing is left: it is freed twice.  So that a page is
  * never the last, each loan has a handle, and one task at a time drops one.
+ *
+ * All files share the mutex.  It is held while a reservation is given up, which frees surplus
+ * pages of the pool, and taken before the subpool's lock and hugetlb_lock.
  */
 static DEFINE_MUTEX(gmem_subpool_mutex);
 
