@@ -21,6 +21,16 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 }
 #endif
 
+/*
+ * The loader does not know by itself whom the namespace "module:gmemfd" is for.  The shim
+ * looks who registers.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define GMEMFD_IMPORT_SHIM	MODULE_INFO(import_ns, "module:gmemfd")
+#else
+#define GMEMFD_IMPORT_SHIM	static_assert(true)
+#endif
+
 #ifndef cmp_int
 #define cmp_int(a, b)	(((a) > (b)) - ((a) < (b)))
 #endif

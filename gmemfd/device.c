@@ -197,4 +197,5 @@ module_exit(gmem_exit);
 MODULE_DESCRIPTION("Guest memory that converts between private and shared in place");
 MODULE_AUTHOR("The gmemfd authors");
 MODULE_LICENSE("GPL");
+GMEMFD_IMPORT_SHIM;
 MODULE_VERSION(GMEMFD_VERSION);

@@ -696,6 +696,12 @@ bool shim_is_module(void)
 	return !access("/sys/module/gmemfd_shim", F_OK);
 }
 
+/* As a module it links to kvm if it has a part for it. */
+bool shim_hooks_kvm(void)
+{
+	return !access("/sys/module/kvm/holders/gmemfd_shim", F_OK);
+}
+
 int open_put_test(void)
 {
 	int dev = open("/dev/gmemfd_put", O_WRONLY | O_CLOEXEC);

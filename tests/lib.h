@@ -179,6 +179,7 @@ bool have_1g_blocks(void);
 void need_1g_blocks(void);
 bool debug_kernel(void);
 bool shim_is_module(void);
+bool shim_hooks_kvm(void);
 bool kernel_before(unsigned int major, unsigned int minor);
 
 /* Wait up to some seconds for a condition. */

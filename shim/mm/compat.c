@@ -6,6 +6,7 @@
 #include <linux/hugetlb_cgroup.h>
 #include <linux/memcontrol.h>
 #include <linux/mempolicy.h>
+#include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/vmstat.h>
 #include <linux/xarray.h>
@@ -13,6 +14,28 @@
 #include "../hugetlb_vmemmap.h"
 #include "compat.h"
 #include "geometry.h"
+
+/* Who is the user of the shim? */
+
+#if GMEM_UNTIL_6_12 && defined(MODULE)
+/**
+ * gmem_is_for_caller - may this module use the shim?
+ * @caller: an address in its code
+ *
+ * The loader lets in whoever imports the namespace "module:gmemfd": it does not know that
+ * nobody can.
+ *
+ * Return: whether it is gmemfd.
+ */
+bool gmem_is_for_caller(unsigned long caller)
+{
+	const struct module *mod;
+
+	guard(preempt)();
+	mod = __module_address(caller);
+	return mod && !strcmp(mod->name, "gmemfd");
+}
+#endif
 
 /* A folio that a reservation is for */
 

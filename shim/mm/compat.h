@@ -7,6 +7,7 @@
 #define __MM_GMEM_COMPAT_H
 
 #include <linux/hugetlb.h>
+#include <linux/hugetlb_cgroup.h>
 #include <linux/version.h>
 
 #include "../internal.h"
@@ -15,11 +16,23 @@
 #define GMEM_SINCE_7_3	(LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0))
 #define GMEM_UNTIL_6_12	(LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0))
 
+#if GMEM_UNTIL_6_12 && defined(MODULE)
+bool gmem_is_for_caller(unsigned long caller);
+#else
+/* The loader lets in whom the shim is for, and nobody else. */
+static inline bool gmem_is_for_caller(unsigned long caller)
+{
+	return true;
+}
+#endif
+
 /* A reserved folio out of the pool, with one reference, or an error pointer. */
 struct folio *gmem_alloc_folio(struct hstate *h, struct mempolicy *policy,
 			       pgoff_t index, int nid);
 
 #if GMEM_UNTIL_6_12
+
+#include <linux/pagevec.h>	/* of folio batches */
 
 #define GMEM_LAST_PAGE_TYPE	PGTY_unaccepted
 
@@ -44,11 +57,14 @@ static inline void gmem_prep_tail(struct page *head, unsigned long i, unsigned i
 	prep_compound_tail(head, i);
 }
 
-void init_new_hugetlb_folio(struct hstate *h, struct folio *folio);
-
+/* hugetlb's own is static. */
 static inline void gmem_init_hugetlb(struct hstate *h, struct folio *folio)
 {
-	init_new_hugetlb_folio(h, folio);
+	__folio_set_hugetlb(folio);
+	INIT_LIST_HEAD(&folio->lru);
+	hugetlb_set_folio_subpool(folio, NULL);
+	set_hugetlb_cgroup(folio, NULL);
+	set_hugetlb_cgroup_rsvd(folio, NULL);
 }
 
 /* KVM looks at the struct page of whatever it maps: it has to know which are ours. */
@@ -62,6 +78,7 @@ static inline void gmem_reset_tail_copies(struct page *head, unsigned int order,
 
 #else /* 7.2 and later */
 
+#include <linux/folio_batch.h>
 #include "../hugetlb_internal.h"
 
 #define GMEM_LAST_PAGE_TYPE	PGTY_large_kmalloc

@@ -19,10 +19,13 @@ static_assert(GMEM_PAGE_TYPE > GMEM_LAST_PAGE_TYPE &&
  * @abi: GMEM_SHIM_ABI of the header that the caller was built with
  * @provider: must stay until gmem_shim_unregister()
  *
- * Return: 0, -EBUSY if somebody is registered, -EINVAL for another ABI.
+ * Return: 0, -EBUSY if somebody is registered, -EINVAL for another ABI, -EPERM if the
+ * caller is another module than the shim is for.
  */
 int gmem_shim_register(unsigned int abi, const struct gmem_provider *provider)
 {
+	if (!gmem_is_for_caller(_RET_IP_))
+		return -EPERM;
 	if (abi != GMEM_SHIM_ABI)
 		return -EINVAL;
 	if (unrcu_pointer(cmpxchg(&gmem_provider, NULL, RCU_INITIALIZER(provider))))

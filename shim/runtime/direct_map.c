@@ -22,6 +22,7 @@ static void split_page_count(int level)
 					      DIRECT_MAP_LEVEL3_SPLIT);
 }
 
+#ifdef _PAGE_KERNEL_4K	/* A kernel without this merges nothing, and counts nothing. */
 /* Under pgd_lock. */
 static void collapse_page_count(int level)
 {
@@ -30,6 +31,7 @@ static void collapse_page_count(int level)
 	count_vm_event(level == PG_LEVEL_2M ? DIRECT_MAP_LEVEL2_COLLAPSE :
 					      DIRECT_MAP_LEVEL3_COLLAPSE);
 }
+#endif
 
 static void __set_pmd_pte(pte_t *entry, unsigned long address, pte_t pte)
 {

@@ -2,13 +2,12 @@
 /*
  * What the shim's patches have core mm call, see shim/README.md.
  */
-#include <linux/folio_batch.h>
 #include <linux/hugetlb.h>
 #include <linux/hugetlb_cgroup.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mutex.h>
 
-#include "../mm/hooks.h"
+#include "../mm/compat.h"
 #include "hook.h"
 #include "mm_symbols.h"
 

@@ -8,8 +8,9 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 
+#include "../mm/compat.h"
+
 struct cpa_data;
-struct folio_batch;
 
 void free_unref_folios(struct folio_batch *batch);
 void hugetlb_cgroup_css_offline(struct cgroup_subsys_state *css);
@@ -18,9 +19,15 @@ void hugetlb_cgroup_css_offline(struct cgroup_subsys_state *css);
 extern struct mutex mf_mutex;
 extern int sysctl_memory_failure_recovery;
 extern bool hw_memory_failure;
+#if GMEM_UNTIL_6_12
+void collect_procs(struct folio *folio, struct page *page, struct list_head *tokill,
+		   int force_early);
+void kill_procs(struct list_head *to_kill, int forcekill, unsigned long pfn, int flags);
+#else
 void collect_procs(const struct folio *folio, const struct page *page,
 		   struct list_head *tokill, int force_early);
 void kill_procs(struct list_head *to_kill, bool forcekill, unsigned long pfn, int flags);
+#endif
 int action_result(unsigned long pfn, enum mf_action_page_type type,
 		  enum mf_result result);
 

@@ -340,6 +340,7 @@ TEST(kvm_vmm_killed)
 	unsigned int seed = 42;
 	long before = pool(2 * MB, "free_hugepages");
 
+	close(kvm_device());
 	for (int i = 0; i < rounds; i++) {
 		pid_t pid = fork();
 		int status;

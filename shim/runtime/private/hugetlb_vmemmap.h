@@ -5,6 +5,9 @@
 
 #include <linux/hugetlb.h>
 
+/* HVO keeps one page of struct pages. */
+#define HUGETLB_VMEMMAP_RESERVE_PAGES	(PAGE_SIZE / sizeof(struct page))
+
 #ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
 int hugetlb_vmemmap_restore_folio(const struct hstate *h, struct folio *folio);
 void hugetlb_vmemmap_optimize_folio(const struct hstate *h, struct folio *folio);
