@@ -29,9 +29,9 @@ SOURCES = VERSION Kbuild Makefile $(wildcard gmemfd/*.[ch] gmemfd/uapi/*.h \
 	shim/include/linux/*.h shim/mm/*.[ch] shim/x86/*.[ch] shim/kvm/*.[ch] \
 	shim/runtime/*.[ch] shim/runtime/symbols shim/runtime/callers/* \
 	shim/runtime/private/*.h shim/runtime/private/*/*.h)
-TOOLS = shim/runtime/inspect shim/runtime/relocate
+TOOLS = shim/runtime/inspect shim/runtime/relocate shim/runtime/pre-build
 
-.PHONY: module modules_install gmemctl gmemctl_install demo check fuzz bench kcsan clean
+.PHONY: inspect module modules_install gmemctl gmemctl_install demo check fuzz bench kcsan clean
 .PHONY: check-distro check-distro-full kernel-deb deb install-source dkms-install dkms-remove
 
 # The sources are linked into where the objects go: Kbuild does not take the two
@@ -45,16 +45,19 @@ BUILTIN := $(shell grep -sx CONFIG_GMEM_SHIM=y $(KDIR)/include/config/auto.conf)
 FROM_KERNEL = $(BUILD)/shim/runtime/private/generated
 EXTRA_SYMBOLS = $(if $(BUILTIN),,KBUILD_EXTRA_SYMBOLS=$(abspath $(FROM_KERNEL))/symvers)
 
-module:
-	@mkdir -p $(BUILD)
+module: inspect
 	@cp -rs --remove-destination $(addprefix $(CURDIR)/,Kbuild VERSION gmemfd shim) $(BUILD)/
 	@$(if $(GMEMFD_TESTS),mkdir -p $(BUILD)/tests && \
 		cp -rs --remove-destination $(CURDIR)/tests/kernel $(BUILD)/tests/)
-	$(if $(BUILTIN),,shim/runtime/inspect --headers $(KDIR) --image "$(IMAGE)" \
-		--modules $(MODULES) $(FROM_KERNEL))
 	$(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) $(EXTRA_SYMBOLS) modules
 	$(if $(BUILTIN),,strip -g $(BUILD)/gmemfd_shim.ko && \
 		shim/runtime/relocate $(FROM_KERNEL)/symvers $(BUILD)/gmemfd_shim.ko)
+
+# Is this a kernel that the shim as a module is for?
+inspect:
+	@mkdir -p $(BUILD)
+	$(if $(BUILTIN),,shim/runtime/inspect --headers $(KDIR) --image "$(IMAGE)" \
+		--modules $(MODULES) $(FROM_KERNEL))
 
 modules_install: module
 	$(MAKE) -C $(KDIR) M=$(abspath $(BUILD)) modules_install
