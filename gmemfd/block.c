@@ -28,6 +28,7 @@ void gmem_file_put(struct gmemfd_inode *fi)
 	for (i = 0; i < fi->nr_blocks; i++) {
 		kvfree(fi->blocks[i].punched);
 		gmem_state_free(&fi->blocks[i].state);
+		gmem_state_free(&fi->blocks[i].secret);
 	}
 	kvfree(fi);
 }

@@ -7,6 +7,7 @@
 #define _GMEMFD_COMPAT_H
 
 #include <linux/hrtimer.h>
+#include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/version.h>
@@ -30,6 +31,26 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 #else
 #define GMEMFD_IMPORT_SHIM	static_assert(true)
 #endif
+
+/* Special entries: they have no struct page, as far as anybody can tell. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 2, 0)
+#include <linux/pfn_t.h>
+#define gmem_special_pfn(pfn)	pfn_to_pfn_t(pfn)
+#else
+#define gmem_special_pfn(pfn)	(pfn)
+#endif
+
+static inline vm_fault_t gmem_insert_special(struct vm_area_struct *vma,
+					     unsigned long address, unsigned long pfn)
+{
+	return vmf_insert_mixed(vma, address, gmem_special_pfn(pfn));
+}
+
+static inline vm_fault_t gmem_insert_special_pmd(struct vm_fault *vmf, unsigned long pfn,
+						 bool write)
+{
+	return vmf_insert_pfn_pmd(vmf, gmem_special_pfn(pfn), write);
+}
 
 #ifndef cmp_int
 #define cmp_int(a, b)	(((a) > (b)) - ((a) < (b)))

@@ -8,6 +8,7 @@
  *   reserve   bitmaps for the state, with no block locked
  *   lock      all blocks of the ranges
  *   break     blocks of which pages become shared
+ *   unmap     secret pages that do not stay secret
  *   freeze    folios of which pages become private; fails if one is referenced
  *   change    the direct map, and flush once; fails if there is no memory for a table
  *   publish   the states; from here on nothing fails
@@ -48,6 +49,8 @@ static int gmem_reserve_maps(struct gmemfd_inode *fi,
 		if (walk.hi - walk.lo == gmem_block_pages(fi))
 			continue;
 		err = gmem_state_reserve(&walk.block->state, gmem_block_pages(fi));
+		if (!err && gmem_has_secret(fi))
+			err = gmem_state_reserve(&walk.block->secret, gmem_block_pages(fi));
 		if (err)
 			return err;
 	}
@@ -69,6 +72,27 @@ static int gmem_break_blocks(struct gmemfd_inode *fi,
 			return err;
 	}
 	return 0;
+}
+
+/*
+ * Unmap secret pages that become private or shared.  A fault maps one with its block
+ * locked: none does any more.  [block]
+ */
+static void gmem_unmap_secret(struct gmemfd_inode *fi,
+			      const struct gmemfd_convert_range *ranges, unsigned int nr)
+{
+	struct gmem_walk walk;
+	unsigned long i, end;
+
+	for_each_span(walk, fi, ranges, nr) {
+		if (walk.secret || !walk.block->memory)
+			continue;
+		for (i = walk.lo; i < walk.hi; i = end) {
+			end = gmem_state_run(&walk.block->secret, i, walk.hi);
+			if (gmem_page_secret(walk.block, i))
+				gmem_unmap(fi, walk.block, i, end);
+		}
+	}
 }
 
 /*
@@ -245,15 +269,32 @@ static int gmem_change_direct_map(struct gmemfd_inode *fi,
 	return 0;
 }
 
+/* Pages become private: KVM's own mappings of them go.  [block] */
+static void gmem_drop_caches(struct gmemfd_inode *fi,
+			     const struct gmemfd_convert_range *ranges, unsigned int nr)
+{
+	struct gmem_walk walk;
+
+	if (list_empty(&fi->bindings))
+		return;
+	for_each_span(walk, fi, ranges, nr) {
+		if (walk.private && !walk.secret && walk.block->memory)
+			gmem_kvm_drop_caches(fi, walk.pos, walk.pos + walk.hi - walk.lo);
+	}
+}
+
 /* Set the new states, and make the folios follow.  This cannot fail.  [block] */
 static void gmem_publish(struct gmemfd_inode *fi,
 			 const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
 	struct gmem_walk walk;
 
-	for_each_span(walk, fi, ranges, nr)
+	for_each_span(walk, fi, ranges, nr) {
 		gmem_state_set(&walk.block->state, gmem_block_pages(fi),
 			       walk.lo, walk.hi, walk.private);
+		gmem_state_set(&walk.block->secret, gmem_block_pages(fi),
+			       walk.lo, walk.hi, walk.secret);
+	}
 	for_each_span(walk, fi, ranges, nr) {
 		struct gmem_memory *memory = walk.block->memory;
 
@@ -280,6 +321,8 @@ static int gmem_try_convert(struct gmemfd_inode *fi,
 	err = gmem_break_blocks(fi, ranges, nr);
 	if (err)
 		goto out;
+	if (gmem_has_secret(fi))
+		gmem_unmap_secret(fi, ranges, nr);
 	err = gmem_freeze_ranges(fi, ranges, nr, busy);
 	if (err)
 		goto out;
@@ -288,6 +331,7 @@ static int gmem_try_convert(struct gmemfd_inode *fi,
 		gmem_unfreeze_ranges(fi, ranges, nr, ULONG_MAX);
 		goto out;
 	}
+	gmem_drop_caches(fi, ranges, nr);
 	gmem_publish(fi, ranges, nr);
 out:
 	gmem_unlock_ranges(fi, ranges, nr);

@@ -16,7 +16,8 @@
 #define GMEMFD_CREATE_FLAGS	(GMEMFD_CREATE_INIT_SHARED |	\
 				 GMEMFD_CREATE_KEEP_DIRECT_MAP |	\
 				 GMEMFD_CREATE_SMALL_SHARED |	\
-				 GMEMFD_CREATE_NODE)
+				 GMEMFD_CREATE_NODE |		\
+				 GMEMFD_CREATE_SECRET)
 
 static u64 gmem_block_sizes __ro_after_init;
 
@@ -49,8 +50,9 @@ static int gmem_ioctl_get_info(void __user *argp)
 		.abi = GMEMFD_ABI,
 		.shim_abi = GMEM_SHIM_ABI,
 		.create_flags = GMEMFD_CREATE_FLAGS,
-		.attributes = GMEMFD_ATTRIBUTE_PRIVATE,
+		.attributes = GMEMFD_ATTRIBUTE_PRIVATE | GMEMFD_ATTRIBUTE_SECRET,
 		.block_sizes = gmem_block_sizes,
+		.max_secret_entry = PAGE_SIZE << gmem_special_order,
 	};
 	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
 }
@@ -63,6 +65,8 @@ static int gmem_ioctl_create(void __user *argp)
 		return -EFAULT;
 	if (args.flags & ~GMEMFD_CREATE_FLAGS || args.reserved0 ||
 	    memchr_inv(args.reserved, 0, sizeof(args.reserved)))
+		return -EINVAL;
+	if (args.flags & GMEMFD_CREATE_SECRET && args.flags & GMEMFD_CREATE_KEEP_DIRECT_MAP)
 		return -EINVAL;
 	if (args.flags & GMEMFD_CREATE_NODE) {
 		if (args.node >= MAX_NUMNODES || !node_state(args.node, N_MEMORY))
@@ -143,6 +147,7 @@ static const struct gmem_provider gmem_provider = {
 	.bind		= gmem_kvm_bind,
 	.unbind		= gmem_kvm_unbind,
 	.get_pfn	= gmem_kvm_get_pfn,
+	.get_host_pfn	= gmem_kvm_get_host_pfn,
 	.memory_failure	= gmem_memory_error,
 };
 

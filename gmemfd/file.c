@@ -28,7 +28,7 @@ static struct inode *gmem_away_inode;
 static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct gmemfd_inode *fi = file_inode(file)->i_private;
-	unsigned long nr = gmem_block_pages(fi), private = 0, split = 0, i;
+	unsigned long nr = gmem_block_pages(fi), private = 0, secret = 0, split = 0, i;
 
 	for (i = 0; i < fi->nr_blocks; i++) {
 		struct gmem_block *block = &fi->blocks[i];
@@ -36,6 +36,7 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 		if (gmem_lock_block_shared(fi, block))
 			return;
 		private += gmem_state_nr_private(&block->state, nr);
+		secret += gmem_state_nr_private(&block->secret, nr);
 		if (block->memory)
 			split += bitmap_weight(block->memory->split,
 					       gmem_block_regions(fi));
@@ -46,7 +47,8 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "gmem_block_size:\t%lu\n", nr << PAGE_SHIFT);
 	seq_printf(m, "gmem_flags:\t0x%llx\n", fi->flags);
 	seq_printf(m, "gmem_allocated:\t%lld\n", inode_get_bytes(fi->inode));
-	seq_printf(m, "gmem_private:\t%lu\n", private << PAGE_SHIFT);
+	seq_printf(m, "gmem_private:\t%lu\n", (private - secret) << PAGE_SHIFT);
+	seq_printf(m, "gmem_secret:\t%lu\n", secret << PAGE_SHIFT);
 	seq_printf(m, "gmem_shared:\t%lu\n",
 		   (fi->nr_blocks * nr - private) << PAGE_SHIFT);
 	seq_printf(m, "gmem_split:\t%lu\n",
@@ -169,6 +171,7 @@ static struct gmemfd_inode *gmem_file_alloc(const struct gmemfd_create *args)
 {
 	unsigned int order = ilog2(args->block_size) - PAGE_SHIFT;
 	unsigned long nr = args->size >> (order + PAGE_SHIFT), i;
+	bool shared = args->flags & GMEMFD_CREATE_INIT_SHARED;
 	static struct lock_class_key lock_key;
 	struct gmemfd_inode *fi;
 	int err;
@@ -194,8 +197,9 @@ static struct gmemfd_inode *gmem_file_alloc(const struct gmemfd_create *args)
 	for (i = 0; i < nr; i++) {
 		init_rwsem(&fi->blocks[i].lock);
 		lockdep_set_notrack_class(&fi->blocks[i].lock);
-		fi->blocks[i].state.kind = args->flags & GMEMFD_CREATE_INIT_SHARED ?
-					   GMEM_ALL_SHARED : GMEM_ALL_PRIVATE;
+		fi->blocks[i].state.kind = shared ? GMEM_ALL_SHARED : GMEM_ALL_PRIVATE;
+		fi->blocks[i].secret.kind = gmem_has_secret(fi) && !shared ?
+					    GMEM_ALL_PRIVATE : GMEM_ALL_SHARED;
 	}
 	return fi;
 }

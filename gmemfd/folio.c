@@ -185,8 +185,7 @@ bool gmem_folio_freeze(struct gmemfd_inode *fi, struct gmem_block *block,
 unsigned int gmem_wanted_folio_order(const struct gmemfd_inode *fi,
 				     const struct gmem_block *block, unsigned long i)
 {
-	if (fi->flags & GMEMFD_CREATE_SMALL_SHARED &&
-	    !gmem_state_private(&block->state, i))
+	if (gmem_small_shared(fi) && !gmem_state_private(&block->state, i))
 		return 0;
 	/* A conversion asks this 512 times a GiB: the cheapest question comes first. */
 	if (gmem_any_page_poisoned() && block->memory &&

@@ -8,7 +8,7 @@
  *   device.c                            /dev/gmemfd; loading and unloading
  *   file.c                              a file from its creation to its close
  *   map.c  fallocate.c  ioctl.c         what user space does with a file
- *   convert.c  poison.c                 private <-> shared; memory errors
+ *   convert.c  poison.c                 private, secret, shared; memory errors
  *   kvm.c                               guests that run from a file
  *   populate.c                          pages that are fit for use, or punched
  *   memory.c                            a block's memory: taken, zeroed, scrubbed
@@ -16,7 +16,7 @@
  *   folio.c  direct_map.c  frames.c     a block's folios; its pages in the direct map;
  *                                       all memory by page frame
  *   block.c                             the blocks of a file, and their locks
- *   state.c                             which pages of a block are private
+ *   state.c                             which pages of a block are private, or secret
  *
  * home.c is below memory.c: to take memory, memory.c waits for memory on its way home.  It
  * knows a block's folios and nothing of its contents: memory.c scrubs these first.
@@ -28,6 +28,10 @@
  *   file              a gmem file, struct gmemfd_inode; a variable of it is called fi
  *   block             what a file consists of: one huge page of hugetlb's, or a hole
  *   region            2 MiB of a block: what one PMD maps
+ *   private           not shared.  A private page has no references, and is out of the
+ *                     direct map unless the file keeps private pages there.
+ *   secret            of a private page: user space may map it.  What is said of private
+ *                     pages goes for secret ones, too.
  *   span              the part of one range that lies in one block
  *   run               successive pages of one kind
  *   ready             of a region: it is zeroed, and its private pages have left the
@@ -137,6 +141,7 @@ struct gmem_memory {
  * struct gmem_block - a piece of a file, as large as a huge page
  * @lock: faults hold it shared, and whoever changes the fields below exclusively
  * @state: which pages are private
+ * @secret: which of them are secret; the bits of shared pages are clear
  * @memory: the memory behind the block; NULL for a hole
  * @punched: a bit for each page that was punched and not populated since; NULL if there
  *	is no such page
@@ -171,6 +176,7 @@ struct gmem_memory {
 struct gmem_block {
 	struct rw_semaphore lock;
 	struct gmem_state state;
+	struct gmem_state secret;
 	struct gmem_memory *memory;
 	unsigned long *punched;
 };
@@ -232,6 +238,28 @@ static inline bool gmem_off_direct_map(const struct gmemfd_inode *fi)
 	return !(fi->flags & GMEMFD_CREATE_KEEP_DIRECT_MAP);
 }
 
+/* Can pages be secret? */
+static inline bool gmem_has_secret(const struct gmemfd_inode *fi)
+{
+	return fi->flags & GMEMFD_CREATE_SECRET;
+}
+
+/*
+ * Are shared pages folios of 4 KiB only?  Some kernels cannot map a large one beside secret
+ * pages.
+ */
+static inline bool gmem_small_shared(const struct gmemfd_inode *fi)
+{
+	return fi->flags & GMEMFD_CREATE_SMALL_SHARED ||
+	       (gmem_has_secret(fi) && !gmem_special_order);
+}
+
+/* Is a page secret?  [block shared] */
+static inline bool gmem_page_secret(const struct gmem_block *block, unsigned long i)
+{
+	return gmem_state_private(&block->secret, i);
+}
+
 /* The block that has page @index of the file. */
 static inline struct gmem_block *gmem_block_at(struct gmemfd_inode *fi, pgoff_t index)
 {
@@ -261,13 +289,14 @@ static inline pgoff_t gmem_pgoff(const struct gmemfd_inode *fi,
  * @pos: first page of the span, counted in the file
  * @last: first page behind @range, counted in the file
  * @private: what @range converts to
+ * @secret: whether that is secret
  */
 struct gmem_walk {
 	const struct gmemfd_convert_range *range, *end;
 	struct gmem_block *block;
 	unsigned long lo, hi;
 	pgoff_t pos, last;
-	bool private;
+	bool private, secret;
 };
 
 /* All of the walk is inline: a conversion walks through its ranges ten times. */
@@ -277,7 +306,8 @@ static inline bool gmem_walk_range(struct gmem_walk *walk)
 		return false;
 	walk->pos = walk->range->offset >> PAGE_SHIFT;
 	walk->last = (walk->range->offset + walk->range->size) >> PAGE_SHIFT;
-	walk->private = walk->range->attributes & GMEMFD_ATTRIBUTE_PRIVATE;
+	walk->private = walk->range->attributes;
+	walk->secret = walk->range->attributes == GMEMFD_ATTRIBUTE_SECRET;
 	return true;
 }
 
@@ -446,6 +476,9 @@ int gmem_populate(struct gmemfd_inode *fi, struct gmem_block *block,
 int gmem_punch_pages(struct gmemfd_inode *fi, struct gmem_block *block,
 		     unsigned long lo, unsigned long hi);
 void gmem_punch_block(struct gmemfd_inode *fi, struct gmem_block *block);
+int gmem_order_at_once(struct gmemfd_inode *fi, struct gmem_block *block, unsigned long i);
+int gmem_populate_around(struct gmemfd_inode *fi, struct gmem_block *block,
+			 unsigned long i);
 
 /* kvm.c */
 /**
@@ -466,6 +499,8 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops);
 void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot);
 int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order);
+int gmem_kvm_get_host_pfn(struct file *file, pgoff_t index, u64 *pfn);
+void gmem_kvm_drop_caches(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last);
 int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last,
 			      struct gmem_invalidation *inv);
 void gmem_kvm_invalidate_end(struct gmem_invalidation *inv);

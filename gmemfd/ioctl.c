@@ -19,6 +19,12 @@ static int gmem_compare_ranges(const void *a, const void *b)
 	return cmp_int(ra->offset, rb->offset);
 }
 
+static bool gmem_attributes_ok(const struct gmemfd_inode *fi, u64 attributes)
+{
+	return !attributes || attributes == GMEMFD_ATTRIBUTE_PRIVATE ||
+	       (attributes == GMEMFD_ATTRIBUTE_SECRET && gmem_has_secret(fi));
+}
+
 /* Was the call interrupted?  All but -EINTR restart it unless a handler runs. */
 static bool gmem_error_is_interruption(int err)
 {
@@ -51,7 +57,7 @@ static int gmem_convert_ranges(struct file *file, struct gmemfd_convert_range *r
 		const struct gmemfd_convert_range *range = &ranges[i];
 
 		if (!gmem_range_ok(range->offset, range->size, i_size_read(inode)) ||
-		    range->attributes & ~GMEMFD_ATTRIBUTE_PRIVATE ||
+		    !gmem_attributes_ok(inode->i_private, range->attributes) ||
 		    (i && range->offset < range[-1].offset + range[-1].size))
 			return -EINVAL;
 	}
@@ -103,6 +109,11 @@ static int gmem_ioctl_convert(struct file *file, unsigned int cmd, void __user *
 		if (err)
 			return err;
 		arg.flags = 0;
+		/* Upstream knows two states: what is not private is not the kernel's either. */
+		if (arg.attributes == GMEMFD_ATTRIBUTE_SECRET)
+			return -EINVAL;
+		if (!arg.attributes && gmem_has_secret(file_inode(file)->i_private))
+			arg.attributes = GMEMFD_ATTRIBUTE_SECRET;
 	}
 	range = (struct gmemfd_convert_range) { arg.offset, arg.size, arg.attributes };
 	err = gmem_convert_ranges(file, &range, 1, arg.flags, &arg.error_offset,
@@ -150,8 +161,11 @@ static unsigned long gmem_describe_pages(struct gmemfd_inode *fi, struct gmem_bl
 
 	range->flags = 0;
 	range->folio_order = 0;
-	if (gmem_state_private(&block->state, i))
-		range->flags |= GMEMFD_RANGE_PRIVATE;
+	if (gmem_state_private(&block->state, i)) {
+		end = gmem_state_run(&block->secret, i, end);
+		range->flags |= gmem_page_secret(block, i) ? GMEMFD_RANGE_SECRET :
+							      GMEMFD_RANGE_PRIVATE;
+	}
 	if (!memory)
 		return end;
 

@@ -95,6 +95,7 @@ void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
 	list_for_each_entry(binding, &fi->bindings, node) {
 		found = binding->slot == slot;
 		if (found) {
+			fi->kvm_ops->drop_caches(fi->kvm, slot, binding->first, binding->last);
 			gmem_binding_free(fi, binding);
 			break;
 		}
@@ -145,6 +146,28 @@ int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t la
 		inv->nr++;
 	}
 	return 0;
+}
+
+/**
+ * gmem_kvm_drop_caches - KVM itself does not access some pages any more [block, takes bindings]
+ * @fi: the file
+ * @first: first page
+ * @last: first page behind
+ *
+ * Where they are private by then, KVM does not look them up again.
+ */
+void gmem_kvm_drop_caches(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last)
+{
+	struct gmem_binding *binding;
+
+	/* A VM that is being destroyed stays until it has lost its bindings. */
+	guard(mutex)(&fi->bindings_lock);
+	list_for_each_entry(binding, &fi->bindings, node) {
+		if (binding->first < last && binding->last > first)
+			fi->kvm_ops->drop_caches(fi->kvm, binding->slot,
+						 max(first, binding->first),
+						 min(last, binding->last));
+	}
 }
 
 /**
@@ -201,46 +224,43 @@ void gmem_kvm_release(struct gmemfd_inode *fi)
 }
 
 /*
- * The order of the pages around page @i that a guest can map at once; -EAGAIN if
- * gmem_guest_populate() has to come first.  [block shared]
+ * Populate page @i and find its frame.  With @guest it may be private.  Sets *@order as
+ * gmem_order_at_once() does.  [takes block]
  */
-static int gmem_guest_order(struct gmemfd_inode *fi, struct gmem_block *block,
-			    unsigned long i)
+static int gmem_get_pfn(struct gmemfd_inode *fi, pgoff_t index, bool guest, u64 *pfn,
+			int *order)
 {
-	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
-	unsigned long hi = lo + GMEM_REGION_PAGES, nr = gmem_block_pages(fi);
-	struct gmem_memory *memory = block->memory;
+	struct gmem_block *block = gmem_block_at(fi, index);
+	unsigned long i = gmem_page_in_block(fi, index);
+	int ret, err;
 
-	if (!gmem_populated(block, i, i + 1) || gmem_poison_unlocated(memory))
-		return -EAGAIN;
-	if (PageHWPoison(memory->loan.page + i))
-		return -EHWPOISON;
-	if (!block->punched && bitmap_full(memory->ready, gmem_block_regions(fi)) &&
-	    !gmem_has_poison(block, 0, nr))
-		return fi->block_order;
-	if (gmem_populated(block, lo, hi) && !gmem_has_poison(block, lo, hi - lo))
-		return GMEM_REGION_ORDER;
-	return 0;
-}
-
-/*
- * Populate all of page @i's region, or only the page if it was punched and others of the
- * region are in use.  [block, takes frames]
- */
-static int gmem_guest_populate(struct gmemfd_inode *fi, struct gmem_block *block,
-			       unsigned long i)
-{
-	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
-	unsigned long hi = lo + GMEM_REGION_PAGES;
-	int err;
-
-	if (block->memory && test_bit(i >> GMEM_REGION_ORDER, block->memory->ready) &&
-	    block->punched && find_next_zero_bit(block->punched, hi, lo) < hi) {
-		lo = i;
-		hi = i + 1;
+	for (;;) {
+		err = gmem_lock_block_shared(fi, block);
+		if (err)
+			return err;
+		ret = -EFAULT;
+		if (!guest && gmem_state_private(&block->state, i) &&
+		    !gmem_page_secret(block, i))
+			break;
+		ret = gmem_order_at_once(fi, block, i);
+		if (ret != -EAGAIN)
+			break;
+		gmem_unlock_block_shared(fi, block);
+		err = gmem_lock_block_killable(fi, block);
+		if (err)
+			return err;
+		err = gmem_populate_around(fi, block, i);
+		gmem_unlock_block(fi, block);
+		if (err)
+			return err;
 	}
-	err = gmem_populate(fi, block, lo, hi);
-	return err ?: gmem_locate_poison(block->memory);
+	if (ret >= 0) {
+		*order = ret;
+		*pfn = page_to_pfn(block->memory->loan.page + i);
+		ret = 0;
+	}
+	gmem_unlock_block_shared(fi, block);
+	return ret;
 }
 
 /**
@@ -254,31 +274,20 @@ static int gmem_guest_populate(struct gmemfd_inode *fi, struct gmem_block *block
  */
 int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order)
 {
-	struct gmemfd_inode *fi = file_inode(file)->i_private;
-	struct gmem_block *block = gmem_block_at(fi, index);
-	unsigned long i = gmem_page_in_block(fi, index);
-	int ret, err;
+	return gmem_get_pfn(file_inode(file)->i_private, index, true, pfn, order);
+}
 
-	err = gmem_lock_block_shared(fi, block);
-	if (err)
-		return err;
-	while ((ret = gmem_guest_order(fi, block, i)) == -EAGAIN) {
-		gmem_unlock_block_shared(fi, block);
-		err = gmem_lock_block_killable(fi, block);
-		if (err)
-			return err;
-		err = gmem_guest_populate(fi, block, i);
-		gmem_unlock_block(fi, block);
-		if (!err)
-			err = gmem_lock_block_shared(fi, block);
-		if (err)
-			return err;
-	}
-	if (ret >= 0) {
-		*order = ret;
-		*pfn = page_to_pfn(block->memory->loan.page + i);
-		ret = 0;
-	}
-	gmem_unlock_block_shared(fi, block);
-	return ret;
+/**
+ * gmem_kvm_get_host_pfn - get the page frame that KVM itself finds at a page [takes block]
+ * @file: a gmem file
+ * @index: the page
+ * @pfn: out: the number of its frame
+ *
+ * Return: 0, -EFAULT for a private page, or what gmem_kvm_get_pfn() returns.
+ */
+int gmem_kvm_get_host_pfn(struct file *file, pgoff_t index, u64 *pfn)
+{
+	int order;
+
+	return gmem_get_pfn(file_inode(file)->i_private, index, false, pfn, &order);
 }

@@ -20,6 +20,109 @@ static void gmem_folio_range(const struct gmemfd_inode *fi,
 	*hi = *lo + nr;
 }
 
+/* How many secret pages a fault maps where it cannot map a large entry. */
+#define GMEM_FAULT_AROUND	16UL
+
+/* Does an entry of an order for the page of a fault fit into the mapping? */
+static bool gmem_entry_fits(const struct vm_fault *vmf, unsigned int order)
+{
+	unsigned long size = PAGE_SIZE << order, start = round_down(vmf->address, size);
+
+	return start >= vmf->vma->vm_start && start + size <= vmf->vma->vm_end &&
+	       !((vmf->pgoff ^ (vmf->address >> PAGE_SHIFT)) & (size / PAGE_SIZE - 1));
+}
+
+/*
+ * Map a secret page by an entry of 4 KiB, and neighbours that are secret, too, in
+ * [@lo, @hi).  [block shared]
+ */
+static vm_fault_t gmem_insert_pages(struct vm_fault *vmf, const struct gmem_block *block,
+				    unsigned long i, unsigned long lo, unsigned long hi)
+{
+	unsigned long pfn = page_to_pfn(block->memory->loan.page);
+	struct vm_area_struct *vma = vmf->vma;
+	unsigned long back, end, k;
+	vm_fault_t ret;
+
+	/* What happens to the page decides, and its neighbours are a courtesy. */
+	ret = gmem_insert_special(vma, vmf->address, pfn + i);
+	back = min(i - lo, (vmf->address - vma->vm_start) >> PAGE_SHIFT);
+	end = min(hi - i, (vma->vm_end - vmf->address) >> PAGE_SHIFT);
+	for (k = i - back; ret == VM_FAULT_NOPAGE && k < i + end; k++) {
+		if (k != i && gmem_page_secret(block, k))
+			gmem_insert_special(vma, vmf->address + (k - i) * PAGE_SIZE, pfn + k);
+	}
+	return ret;
+}
+
+/*
+ * Map a secret page by an entry of @order, 0 or PMD_ORDER, if 2^@most pages around it can be
+ * mapped at once and are all secret.  Such entries are special: nobody looks for a struct
+ * page behind one.  [block shared]
+ */
+static vm_fault_t gmem_insert_secret(struct vm_fault *vmf, const struct gmem_block *block,
+				     unsigned long i, unsigned int order, unsigned int most)
+{
+	unsigned long lo = round_down(i, 1UL << order), hi = lo + (1UL << order);
+	unsigned long pfn = page_to_pfn(block->memory->loan.page) + lo;
+	bool write = vmf->flags & FAULT_FLAG_WRITE;
+
+	if (!order) {
+		if (most) {
+			lo = round_down(i, GMEM_FAULT_AROUND);
+			hi = lo + GMEM_FAULT_AROUND;
+		}
+		return gmem_insert_pages(vmf, block, i, lo, hi);
+	}
+	if (order > most || gmem_state_run(&block->secret, lo, hi) < hi)
+		return VM_FAULT_FALLBACK;
+	return gmem_insert_special_pmd(vmf, pfn, write);
+}
+
+/*
+ * Map a secret page by an entry of @order; VM_FAULT_FALLBACK if that does not fit, or the
+ * page is not secret.  [takes block]
+ */
+static vm_fault_t gmem_fault_secret(struct vm_fault *vmf, unsigned int order)
+{
+	struct inode *inode = file_inode(vmf->vma->vm_file);
+	struct gmemfd_inode *fi = inode->i_private;
+	vm_fault_t ret = VM_FAULT_FALLBACK;
+	struct gmem_block *block;
+	unsigned long i;
+	int most, err;
+
+	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT || order > gmem_special_order ||
+	    !gmem_entry_fits(vmf, order))
+		return ret;
+	block = gmem_block_at(fi, vmf->pgoff);
+	i = gmem_page_in_block(fi, vmf->pgoff);
+
+	for (;;) {
+		if (gmem_lock_block_shared(fi, block))
+			return VM_FAULT_SIGBUS;
+		if (!gmem_page_secret(block, i))
+			break;
+		most = gmem_order_at_once(fi, block, i);
+		if (most >= 0)
+			ret = gmem_insert_secret(vmf, block, i, order, most);
+		else if (most != -EAGAIN)
+			ret = vmf_error(most);
+		if (most != -EAGAIN)
+			break;
+		gmem_unlock_block_shared(fi, block);
+
+		if (gmem_lock_block_killable(fi, block))
+			return VM_FAULT_SIGBUS;
+		err = gmem_page_secret(block, i) ? gmem_populate_around(fi, block, i) : 0;
+		gmem_unlock_block(fi, block);
+		if (err)
+			return vmf_error(err);
+	}
+	gmem_unlock_block_shared(fi, block);
+	return ret;
+}
+
 static vm_fault_t gmem_fault(struct vm_fault *vmf)
 {
 	struct inode *inode = file_inode(vmf->vma->vm_file);
@@ -32,6 +135,12 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 
 	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
 		return VM_FAULT_SIGBUS;
+	if (gmem_has_secret(fi)) {
+		ret = gmem_fault_secret(vmf, 0);
+		if (ret != VM_FAULT_FALLBACK)
+			return ret;
+		ret = VM_FAULT_LOCKED;
+	}
 	block = gmem_block_at(fi, vmf->pgoff);
 	i = gmem_page_in_block(fi, vmf->pgoff);
 
@@ -40,7 +149,8 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	for (;;) {
 		if (gmem_state_private(&block->state, i)) {
-			ret = VM_FAULT_SIGBUS;
+			/* It may have become secret meanwhile: then the task tries again. */
+			ret = gmem_page_secret(block, i) ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
 			goto out;
 		}
 		gmem_folio_range(fi, block, i, &lo, &hi);
@@ -104,6 +214,15 @@ static const struct vm_operations_struct gmem_vm_ops = {
 #endif
 };
 
+static const struct vm_operations_struct gmem_secret_vm_ops = {
+	.fault		= gmem_fault,
+	.huge_fault	= gmem_fault_secret,
+#ifdef CONFIG_NUMA
+	.set_policy	= gmem_set_policy,
+	.get_policy	= gmem_get_policy,
+#endif
+};
+
 /**
  * gmem_mmap - the mmap() of a gmem file
  * @file: the file
@@ -118,5 +237,13 @@ int gmem_mmap(struct file *file, struct vm_area_struct *vma)
 	/* This makes it VM_SPECIAL: mlock, reclaim and compaction take no references. */
 	vm_flags_set(vma, VM_DONTEXPAND);
 	vma->vm_ops = &gmem_vm_ops;
+	if (gmem_has_secret(file_inode(file)->i_private)) {
+		/*
+		 * With VM_PFNMAP nobody could take references to shared pages, and KVM would
+		 * look for secret ones in the direct map.
+		 */
+		vm_flags_set(vma, VM_MIXEDMAP | VM_HUGEPAGE);
+		vma->vm_ops = &gmem_secret_vm_ops;
+	}
 	return 0;
 }

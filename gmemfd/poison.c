@@ -41,9 +41,12 @@ static int gmem_poison_in_file(struct gmemfd_inode *fi, struct gmem_memory *memo
 	if (!gmem_state_private(&block->state, i)) {
 		gmem_unmap_sync(fi, block, i, i + 1);
 		gmem_split_poisoned(fi, block, i);
-	} else if (gmem_off_direct_map(fi) && gmem_populated(block, i, i + 1)) {
+	} else {
+		if (gmem_page_secret(block, i))
+			gmem_unmap(fi, block, i, i + 1);
 		/* With an entry of its own, its neighbours can return without memory. */
-		gmem_direct_map_remove(page, 1);
+		if (gmem_off_direct_map(fi) && gmem_populated(block, i, i + 1))
+			gmem_direct_map_remove(page, 1);
 	}
 out:
 	gmem_unlock_block(fi, block);

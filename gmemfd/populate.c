@@ -65,6 +65,60 @@ int gmem_populate(struct gmemfd_inode *fi, struct gmem_block *block,
 }
 
 /**
+ * gmem_order_at_once - how many pages around one are populated, and can be used? [block shared]
+ * @fi: the file
+ * @block: the block
+ * @i: the page
+ *
+ * Return: the order of the aligned pages around @i that are, -EAGAIN if
+ * gmem_populate_around() has to come first, or -EHWPOISON.
+ */
+int gmem_order_at_once(struct gmemfd_inode *fi, struct gmem_block *block, unsigned long i)
+{
+	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
+	unsigned long hi = lo + GMEM_REGION_PAGES, nr = gmem_block_pages(fi);
+	struct gmem_memory *memory = block->memory;
+
+	if (!gmem_populated(block, i, i + 1) || gmem_poison_unlocated(memory))
+		return -EAGAIN;
+	if (PageHWPoison(memory->loan.page + i))
+		return -EHWPOISON;
+	if (!block->punched && bitmap_full(memory->ready, gmem_block_regions(fi)) &&
+	    !gmem_has_poison(block, 0, nr))
+		return fi->block_order;
+	if (gmem_populated(block, lo, hi) && !gmem_has_poison(block, lo, hi - lo))
+		return GMEM_REGION_ORDER;
+	return 0;
+}
+
+/**
+ * gmem_populate_around - populate a page and its neighbours [block, takes frames]
+ * @fi: the file
+ * @block: the block
+ * @i: the page
+ *
+ * Populates all of the page's region, or only the page if it was punched and others of the
+ * region are in use.
+ *
+ * Return: 0, or what gmem_populate() or gmem_locate_poison() returns.
+ */
+int gmem_populate_around(struct gmemfd_inode *fi, struct gmem_block *block,
+			 unsigned long i)
+{
+	unsigned long lo = round_down(i, GMEM_REGION_PAGES);
+	unsigned long hi = lo + GMEM_REGION_PAGES;
+	int err;
+
+	if (block->memory && test_bit(i >> GMEM_REGION_ORDER, block->memory->ready) &&
+	    block->punched && find_next_zero_bit(block->punched, hi, lo) < hi) {
+		lo = i;
+		hi = i + 1;
+	}
+	err = gmem_populate(fi, block, lo, hi);
+	return err ?: gmem_locate_poison(block->memory);
+}
+
+/**
  * gmem_punch_block - punch a whole block and release its memory [block, takes frames]
  * @fi: the file
  * @block: a block with memory, of which no guest has a page mapped

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * gmemfd: guest memory whose pages convert between private and shared.
+ * gmemfd: guest memory whose pages convert between private, secret and shared.
  *
  * open("/dev/gmemfd") gives a device fd; GMEMFD_CREATE on it gives a gmem fd,
  * which is the memory.  On a gmem fd:
  *
  *   mmap       takes MAP_SHARED; MAP_PRIVATE is EINVAL.  Touching a private page
- *              is SIGBUS.  Touching a page with a memory error is SIGBUS with
+ *              is SIGBUS; secret and shared pages can be mapped.  Touching a page with a memory error is SIGBUS with
  *              BUS_MCEERR_AR.  mbind() sets the policy of the file, not of the
  *              mapping.
  *   fallocate  FALLOC_FL_KEEP_SIZE allocates the memory behind a range, zeroed.
  *              With FALLOC_FL_PUNCH_HOLE, whole blocks in the range are given
  *              back.  A part of a block is zeroed; the block is given back
  *              once every page of it has been punched and not touched since.
- *              The private or shared state stays.  Both take offsets and
+ *              The state of pages stays.  Both take offsets and
  *              lengths in bytes, multiples of 4096.  There is nothing to punch
  *              past the end of the file, and that is no error.
  *              Only fatal signals end the call early; what was done before
@@ -36,10 +36,10 @@
  *   ioctl      takes the GMEMFD_* calls below that are marked "gmem fd".
  *   KVM        KVM_SET_USER_MEMORY_REGION2 with KVM_MEM_GUEST_MEMFD takes a
  *              gmem fd for guest_memfd, for VMs of the default type.  The guest
- *              may access private and shared pages alike, and conversions do
- *              not concern it.  Punching and the last close take pages from
+ *              may access private, secret and shared pages alike, and conversions
+ *              do not concern it.  Punching and the last close take pages from
  *              it.  KVM itself reaches guest memory by userspace_addr, where
- *              the file should be mapped: it reaches shared pages only.
+ *              the file should be mapped: it reaches no private pages.
  *                EINVAL      the range is beyond the file, or it is what KVM
  *                            refuses for its own guest_memfd: dirty logging,
  *                            read-only slots, changes of a slot
@@ -69,6 +69,15 @@
 
 /* The page is the guest's alone.  The value is the same as upstream KVM's. */
 #define GMEMFD_ATTRIBUTE_PRIVATE	0x8ULL
+/*
+ * The page is the guest's and that of who maps the file, but not the kernel's: it is
+ * out of the direct map, and nobody can hold a reference to it.  Loads, stores and system
+ * calls that copy reach it.  Calls that need a reference do not (O_DIRECT, vmsplice,
+ * fixed io_uring buffers, process_vm_readv, ptrace, VFIO): they fail with EFAULT, or with
+ * EEXIST where gmemfd_info.max_secret_entry is 4096.  Only in files that were made with
+ * GMEMFD_CREATE_SECRET.
+ */
+#define GMEMFD_ATTRIBUTE_SECRET		0x10ULL
 
 /**
  * struct gmemfd_info - GMEMFD_GET_INFO (device fd)
@@ -77,6 +86,8 @@
  * @create_flags: out: the flags GMEMFD_CREATE takes
  * @attributes: out: the attributes GMEMFD_CONVERT takes
  * @block_sizes: out: sum of the block sizes this machine has, in bytes
+ * @max_secret_entry: out: how much of secret pages one entry of user page tables maps at
+ *	most, in bytes; 0 on a kernel without secret pages
  * @reserved: zero
  */
 struct gmemfd_info {
@@ -85,7 +96,8 @@ struct gmemfd_info {
 	__u64 create_flags;
 	__u64 attributes;
 	__u64 block_sizes;
-	__u64 reserved[4];
+	__u64 max_secret_entry;
+	__u64 reserved[3];
 };
 
 #define GMEMFD_ABI		2
@@ -102,6 +114,11 @@ struct gmemfd_info {
 #define GMEMFD_CREATE_SMALL_SHARED	0x4ULL
 /* Memory comes from gmemfd_create.node as long as that node has any. */
 #define GMEMFD_CREATE_NODE		0x8ULL
+/*
+ * Pages can be secret, and start secret unless GMEMFD_CREATE_INIT_SHARED says otherwise.
+ * Not with GMEMFD_CREATE_KEEP_DIRECT_MAP.
+ */
+#define GMEMFD_CREATE_SECRET		0x10ULL
 
 /**
  * struct gmemfd_create - GMEMFD_CREATE (device fd): make a gmem fd
@@ -147,7 +164,8 @@ struct gmemfd_create {
  * struct gmemfd_convert - GMEMFD_CONVERT (gmem fd): set the state of a range
  * @offset: in: bytes, a multiple of 4096
  * @size: in: bytes, a multiple of 4096, not 0
- * @attributes: in: GMEMFD_ATTRIBUTE_PRIVATE for private, 0 for shared
+ * @attributes: in: GMEMFD_ATTRIBUTE_PRIVATE for private, GMEMFD_ATTRIBUTE_SECRET for
+ *	secret, 0 for shared
  * @flags: in: 0 or GMEMFD_CONVERT_WAIT
  * @error_offset: out, with EAGAIN, and with ETIMEDOUT and EINTR after waiting:
  *	the first offset in the range whose folio is referenced by somebody
@@ -167,8 +185,9 @@ struct gmemfd_create {
  * GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2.
  *
  * EINVAL  the range is unaligned, empty, overflowing or past the end, or the
- *	attribute is unknown
- * EAGAIN  to private, and a page is referenced: see @error_offset
+ *	attribute is unknown, or is secret in a file without secret pages, or there
+ *	are two
+ * EAGAIN  from shared to private or secret, and a page is referenced: see @error_offset
  * ETIMEDOUT  with GMEMFD_CONVERT_WAIT, a page was still referenced when time was up
  * EINTR   with GMEMFD_CONVERT_WAIT, a signal handler ran, with SA_RESTART or without
  * ENOMEM  there is no memory for bookkeeping
@@ -197,6 +216,9 @@ struct gmemfd_convert {
  * the file was made with GMEMFD_CREATE_SMALL_SHARED; otherwise a reference holds back
  * its folio, which may be 2 MiB.
  *
+ * Upstream knows two states.  In a file that was made with GMEMFD_CREATE_SECRET, pages
+ * that shall not be private become secret.
+ *
  * EOPNOTSUPP  the flag is GMEMFD_KVM_ATTRIBUTES2_ZERO
  * EINVAL      both flags are set, or another one is
  */
@@ -209,7 +231,7 @@ struct gmemfd_convert {
  * struct gmemfd_convert_range - one range of GMEMFD_CONVERT_RANGES
  * @offset: bytes, a multiple of 4096
  * @size: bytes, a multiple of 4096, not 0
- * @attributes: GMEMFD_ATTRIBUTE_PRIVATE for private, 0 for shared
+ * @attributes: as in struct gmemfd_convert
  */
 struct gmemfd_convert_range {
 	__u64 offset;
@@ -223,7 +245,7 @@ struct gmemfd_convert_range {
  * struct gmemfd_convert_ranges - GMEMFD_CONVERT_RANGES (gmem fd): set the
  *	states of many ranges, all or none
  * @ranges: in: pointer to @nr_ranges of struct gmemfd_convert_range.  They do not
- *	overlap, may be in any order, and may mix private and shared
+ *	overlap, may be in any order, and may mix private, secret and shared
  * @nr_ranges: in: 1 to GMEMFD_CONVERT_RANGES_MAX
  * @reserved0: zero
  * @flags: as in struct gmemfd_convert
@@ -263,6 +285,7 @@ struct gmemfd_range {
 #define GMEMFD_RANGE_PRIVATE	0x1
 #define GMEMFD_RANGE_ALLOCATED	0x2	/* without it: a hole */
 #define GMEMFD_RANGE_ZEROED	0x4	/* without it: zeroed before first use */
+#define GMEMFD_RANGE_SECRET	0x8	/* without both: shared */
 
 /**
  * struct gmemfd_get_ranges - GMEMFD_GET_RANGES (gmem fd): what is where

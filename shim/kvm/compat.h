@@ -17,6 +17,28 @@
 			 (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 118) && \
 			  LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)))
 
+/*
+ * Do KVM's caches of guest pages (virt/kvm/pfncache.c) ask the provider?  Otherwise they
+ * find what user space could have a reference to.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0) || defined(GMEM_RUNTIME_KVM)
+#define GMEM_HAS_CACHES	0
+#else
+#define GMEM_HAS_CACHES	1
+#endif
+
+/* A cache that is being filled looks the page up again. */
+static inline void gmem_caches_retry(struct kvm *kvm)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0)
+	guard(spinlock)(&kvm->mn_invalidate_lock);
+	kvm->gpc_invalidate_seq++;
+#else
+	guard(write_lock)(&kvm->mmu_lock);
+	kvm->mmu_invalidate_seq++;
+#endif
+}
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 #define kvm_mmu_invalidate_start	kvm_mmu_invalidate_begin
 /* There is no such flag, and the provider flag does what it does. */

@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/gmem_shim.h>
 #include <linux/kvm_host.h>
+#include <linux/vmalloc.h>
 
 #include "../kvm_mm.h"
 #include "compat.h"
@@ -18,6 +19,98 @@
 #ifdef CONFIG_KVM_AMD_SEV
 #include "svm/svm.h"
 #endif
+
+/* --- KVM's own access to pages ---------------------------------------------- */
+
+#if GMEM_HAS_CACHES
+
+/**
+ * kvm_gmem_provider_host_pfn - what may KVM itself access?
+ * @slot: a slot on a provider's file
+ * @gfn: a page of it
+ *
+ * Return: the page frame, without a reference, or KVM_PFN_ERR_FAULT.
+ */
+kvm_pfn_t kvm_gmem_provider_host_pfn(const struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	/* The last reference may be gone, and the file on its way to release. */
+	struct file *file = get_file_active((struct file **)&slot->gmem.file);
+	int err = -EFAULT;
+	u64 pfn;
+
+	if (file) {
+		err = gmem_provider_of(file)->get_host_pfn(file, gfn - slot->base_gfn +
+							   slot->gmem.pgoff, &pfn);
+		fput(file);
+	}
+	return err ? KVM_PFN_ERR_FAULT : pfn;
+}
+
+/**
+ * kvm_gmem_provider_map - map a page that may be out of the direct map
+ * @pfn: from kvm_gmem_provider_host_pfn()
+ *
+ * Return: an address for vunmap(), or NULL.
+ */
+void *kvm_gmem_provider_map(kvm_pfn_t pfn)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	return vmap(&page, 1, VM_MAP, PAGE_KERNEL);
+}
+
+/*
+ * Take the mapping from a cache that is not valid any more.  One that is being filled at
+ * the moment keeps its mapping until it has found out that the page is gone.
+ */
+static void *kvm_gmem_take_mapping(struct kvm *kvm, unsigned long start, unsigned long end)
+{
+	struct gfn_to_pfn_cache *gpc;
+	void *khva = NULL;
+
+	guard(spinlock)(&kvm->gpc_lock);
+	list_for_each_entry(gpc, &kvm->gpc_list, list) {
+		if (!is_vmalloc_addr(gpc->khva) || !mutex_trylock(&gpc->refresh_lock))
+			continue;
+		scoped_guard(write_lock_irq, &gpc->lock) {
+			if (!gpc->valid && gpc->uhva >= start && gpc->uhva < end &&
+			    is_vmalloc_addr(gpc->khva) && pfn_valid(gpc->pfn)) {
+				khva = (void *)PAGE_ALIGN_DOWN((unsigned long)gpc->khva);
+				gpc->khva = NULL;
+				gpc->pfn = KVM_PFN_ERR_FAULT;
+			}
+		}
+		mutex_unlock(&gpc->refresh_lock);
+		if (khva)
+			break;
+	}
+	return khva;
+}
+
+static void kvm_gmem_provider_drop_caches(struct kvm *kvm, struct kvm_memory_slot *slot,
+					  pgoff_t start, pgoff_t end)
+{
+	unsigned long address = slot->userspace_addr - (slot->gmem.pgoff << PAGE_SHIFT);
+	void *khva;
+
+	start = address + (start << PAGE_SHIFT);
+	end = address + (end << PAGE_SHIFT);
+	gmem_caches_retry(kvm);
+	gfn_to_pfn_cache_invalidate_start(kvm, start, end);
+	while ((khva = kvm_gmem_take_mapping(kvm, start, end)))
+		vunmap(khva);
+}
+
+#else
+
+static void kvm_gmem_provider_drop_caches(struct kvm *kvm, struct kvm_memory_slot *slot,
+					  pgoff_t start, pgoff_t end)
+{
+}
+
+#endif
+
+/* --- KVM, as the provider sees it -------------------------------------------- */
 
 static void kvm_gmem_provider_invalidate_begin(struct kvm *kvm,
 					       struct kvm_memory_slot *slot,
@@ -41,6 +134,7 @@ static void kvm_gmem_provider_invalidate_begin(struct kvm *kvm,
 		kvm_flush_remote_tlbs(kvm);
 	KVM_MMU_UNLOCK(kvm);
 	kvm_arch_guest_memory_reclaimed(kvm);
+	kvm_gmem_provider_drop_caches(kvm, slot, start, end);
 }
 
 static void kvm_gmem_provider_invalidate_end(struct kvm *kvm)
@@ -70,6 +164,7 @@ static struct gmem_kvm_ops kvm_gmem_provider_ops = {
 	.put			= kvm_put_kvm,
 	.invalidate_begin	= kvm_gmem_provider_invalidate_begin,
 	.invalidate_end		= kvm_gmem_provider_invalidate_end,
+	.drop_caches		= kvm_gmem_provider_drop_caches,
 	.lock			= kvm_gmem_provider_lock,
 	.unlock			= kvm_gmem_provider_unlock,
 	.forget			= kvm_gmem_provider_forget,

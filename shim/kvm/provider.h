@@ -39,5 +39,7 @@ void kvm_gmem_provider_bound(struct kvm_memory_slot *slot, int err);
 void kvm_gmem_provider_unbind(struct kvm_memory_slot *slot);
 int kvm_gmem_provider_get_pfn(struct kvm *kvm, struct file *file, pgoff_t index,
 			      kvm_pfn_t *pfn, int *order);
+kvm_pfn_t kvm_gmem_provider_host_pfn(const struct kvm_memory_slot *slot, gfn_t gfn);
+void *kvm_gmem_provider_map(kvm_pfn_t pfn);
 
 #endif /* __KVM_GMEM_PROVIDER_H */

@@ -26,6 +26,12 @@ static inline bool gmem_is_for_caller(unsigned long caller)
 }
 #endif
 
+#if GMEM_UNTIL_6_12 || defined(MODULE)
+#define GMEM_SPECIAL_ORDER	0
+#else
+#define GMEM_SPECIAL_ORDER	PMD_ORDER
+#endif
+
 /* A reserved folio out of the pool, with one reference, or an error pointer. */
 struct folio *gmem_alloc_folio(struct hstate *h, struct mempolicy *policy,
 			       pgoff_t index, int nid);

@@ -14,6 +14,10 @@ static DECLARE_RWSEM(gmem_provider_sem);	/* for callbacks that sleep */
 static_assert(GMEM_PAGE_TYPE > GMEM_LAST_PAGE_TYPE &&
 	      GMEM_PAGE_TYPE < PGTY_mapcount_underflow);
 
+/* See mm/gup.c and mm/huge_memory.c, which a module cannot change. */
+const unsigned int gmem_special_order = GMEM_SPECIAL_ORDER;
+EXPORT_SYMBOL_GMEM(gmem_special_order);
+
 /**
  * gmem_shim_register - announce the user of the shim
  * @abi: GMEM_SHIM_ABI of the header that the caller was built with

@@ -14,7 +14,7 @@
 #include <linux/mm.h>
 
 /* Changes whenever a function or structure below does. */
-#define GMEM_SHIM_ABI	5
+#define GMEM_SHIM_ABI	6
 
 struct hugepage_subpool;
 struct hugetlb_cgroup;
@@ -73,6 +73,7 @@ struct gmem_loan {
  * @invalidate_begin: unmap the pages [start, end) of the file, which must lie in the
  *	slot, from the guest, and keep them unmapped
  * @invalidate_end: pages may be looked up again; once for each @invalidate_begin
+ * @drop_caches: KVM's own mappings of these pages go, and KVM asks @get_host_pfn again
  * @lock: keep the provider's @bind and @unbind out for this VM, unless the VM is being
  *	destroyed
  * @unlock: undo @lock
@@ -85,6 +86,8 @@ struct gmem_kvm_ops {
 	void (*invalidate_begin)(struct kvm *kvm, struct kvm_memory_slot *slot,
 				 pgoff_t start, pgoff_t end);
 	void (*invalidate_end)(struct kvm *kvm);
+	void (*drop_caches)(struct kvm *kvm, struct kvm_memory_slot *slot,
+			    pgoff_t start, pgoff_t end);
 	void (*lock)(struct kvm *kvm);
 	void (*unlock)(struct kvm *kvm);
 	void (*forget)(struct kvm_memory_slot *slot);
@@ -101,6 +104,9 @@ struct gmem_kvm_ops {
  * @get_pfn: tell what a guest finds at page @index of the file.  The aligned 2^*@order
  *	pages around it can be mapped at once.  No reference comes with them: the provider
  *	invalidates before the memory goes
+ * @get_host_pfn: tell what KVM itself finds there, which may be out of the direct map; or
+ *	fail if the page is the guest's alone.  The provider calls @drop_caches of
+ *	gmem_kvm_ops before the page goes, or becomes the guest's alone
  * @memory_failure: a page has a memory error.  Returns -ENOENT if hugetlb or nobody has
  *	the page, otherwise what memory_failure() returns.  In the latter case the provider
  *	drops a reference if MF_COUNT_INCREASED is in @flags, and ensures that nobody gets
@@ -117,6 +123,7 @@ struct gmem_provider {
 		    pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops);
 	void (*unbind)(struct file *file, struct kvm_memory_slot *slot);
 	int (*get_pfn)(struct file *file, pgoff_t index, u64 *pfn, int *order);
+	int (*get_host_pfn)(struct file *file, pgoff_t index, u64 *pfn);
 	int (*memory_failure)(struct page *page, int flags);
 };
 
@@ -144,6 +151,13 @@ int gmem_direct_map_expose(struct page *page, unsigned long nr);
 int gmem_direct_map_restore(struct page *page, unsigned long nr);
 void gmem_direct_map_flush(struct page *page, unsigned long nr);
 void gmem_direct_map_collapse(struct page *page, unsigned long nr);
+
+/*
+ * The largest special entry of user page tables that all of the kernel takes for one, as an
+ * order.  Where it is 0, folios must not be mapped by PMD in VM_MIXEDMAP either.  It is never
+ * more than PMD_ORDER: splitting a VMA and mremap() take a PUD that maps memory for a table.
+ */
+extern const unsigned int gmem_special_order;
 
 /* Memory errors */
 int gmem_page_poison(struct page *page, int flags);
