@@ -20,10 +20,11 @@ TEST(get_info)
 	EXPECT(info.shim_abi >= 1);
 	EXPECT_EQ(info.create_flags, GMEMFD_CREATE_INIT_SHARED | GMEMFD_CREATE_NODE |
 				     GMEMFD_CREATE_SMALL_SHARED |
-				     GMEMFD_CREATE_KEEP_DIRECT_MAP);
-	EXPECT_EQ(info.attributes, GMEMFD_ATTRIBUTE_PRIVATE);
+				     GMEMFD_CREATE_KEEP_DIRECT_MAP | GMEMFD_CREATE_SECRET);
+	EXPECT_EQ(info.attributes, GMEMFD_ATTRIBUTE_PRIVATE | GMEMFD_ATTRIBUTE_SECRET);
+	EXPECT(info.max_secret_entry == PAGE || info.max_secret_entry == 2 * MB);
 	EXPECT_EQ(info.block_sizes, 2 * MB + (have_1g_blocks() ? GB : 0));
-	info.reserved[3] = 1;
+	info.reserved[2] = 1;
 	EXPECT_ERR(ioctl(device, GMEMFD_GET_INFO, &info), EINVAL);
 	EXPECT_ERR(ioctl(device, GMEMFD_GET_INFO, BAD_POINTER), EFAULT);
 	EXPECT_ERR(ioctl(device, GMEMFD_CONVERT, &info), ENOTTY);
@@ -54,7 +55,7 @@ TEST(create_bad_input)
 	const struct gmemfd_create good = { .size = 4 * MB, .block_size = 2 * MB };
 	struct gmemfd_create bad;
 
-	for (int bit = 4; bit < 64; bit++) {
+	for (int bit = 5; bit < 64; bit++) {
 		bad = good;
 		bad.flags = 1ULL << bit;
 		create_refused(bad, EINVAL);

@@ -447,7 +447,7 @@ static void call_all(struct calls *c)
 
 	call_badly(c, device, GMEMFD_GET_INFO);
 	call_with(c, device, GMEMFD_GET_INFO, &info);
-	info.reserved[3] = 1;
+	info.reserved[2] = 1;
 	call_with(c, device, GMEMFD_GET_INFO, &info);
 	call_badly(c, device, GMEMFD_CREATE);
 	create.flags = 1ULL << 32;

@@ -274,6 +274,15 @@ int gmem_convert(int fd, uint64_t offset, uint64_t size, bool private)
 	return gmem_convert_at(fd, offset, size, private, &unused);
 }
 
+int gmem_convert_to(int fd, uint64_t offset, uint64_t size, uint64_t attributes)
+{
+	struct gmemfd_convert convert = {
+		.offset = offset, .size = size, .attributes = attributes,
+	};
+
+	return ioctl(fd, GMEMFD_CONVERT, &convert);
+}
+
 int gmem_convert_wait(int fd, uint64_t offset, uint64_t size, uint64_t *timeout,
 		      uint64_t *error_offset)
 {

@@ -82,6 +82,7 @@ void test_bounded(void (*part)(void));
 int gmem_device(void);
 int gmem_create(size_t size, size_t block, uint64_t flags);
 int gmem_convert(int fd, uint64_t offset, uint64_t size, bool private);
+int gmem_convert_to(int fd, uint64_t offset, uint64_t size, uint64_t attributes);
 int gmem_convert_at(int fd, uint64_t offset, uint64_t size, bool private,
 		    uint64_t *error_offset);
 /* To private; the timeout is in nanoseconds, see struct gmemfd_convert. */

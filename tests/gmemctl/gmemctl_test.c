@@ -19,8 +19,8 @@
 #include "../lib.h"
 
 /* GMEM_SHIM_ABI, and one that it is not. */
-#define SHIM_ABI	"5"
-#define OTHER_ABI	"6"
+#define SHIM_ABI	"6"
+#define OTHER_ABI	"7"
 
 #define USER	1000
 

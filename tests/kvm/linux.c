@@ -384,7 +384,7 @@ static void wait_for_reset(struct vm *vm)
 void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose)
 {
 	static const char base[] = "console=ttyS0 panic=-1 reboot=k nokaslr "
-				   "io_delay=none no-kvmclock noxsave "
+				   "io_delay=none noxsave "
 				   "rootfstype=ramfs kernelcore=160M tsc=reliable ";
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	struct machine machine = { .verbose = verbose };
@@ -410,7 +410,7 @@ void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose)
 		EXPECT_EQ(ioctl(vm->vcpus[vm->nr_vcpus - 1].fd, KVM_SET_SREGS, &sregs), 0);
 	}
 	set_up_boot_cpu(vm);
-	EXPECT_EQ(gmem_convert(vm->gmem, LINUX_SHARED, vm->size - LINUX_SHARED, true), 0);
+	EXPECT_EQ(gmem_convert_to(vm->gmem, LINUX_SHARED, vm->size - LINUX_SHARED, vm->rest), 0);
 
 	for (int i = 0; i < nr_vcpus; i++)
 		vcpu_start(&vm->vcpus[i]);

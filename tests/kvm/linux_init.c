@@ -14,6 +14,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "linux_guest.h"
@@ -152,6 +153,29 @@ static void check_interrupts(int cpus)
 		CHECK(strtol(i ? line : line + 4, &line, 10) > 0);
 }
 
+/* The clock that the host writes into this guest's memory is there, and goes. */
+static void check_clock(void)
+{
+	char clocks[256] = "";
+	struct timespec a, b;
+	int fd;
+
+	mkdir("/sys", 0755);
+	CHECK(!mount("sysfs", "/sys", "sysfs", 0, NULL));
+	fd = open("/sys/devices/system/clocksource/clocksource0/current_clocksource", O_WRONLY);
+	CHECK(write(fd, "kvm-clock", 9) == 9);
+	close(fd);
+	fd = open("/sys/devices/system/clocksource/clocksource0/current_clocksource", O_RDONLY);
+	CHECK(read(fd, clocks, sizeof(clocks) - 1) > 0);
+	close(fd);
+	CHECK(strstr(clocks, "kvm-clock"));
+	clock_gettime(CLOCK_MONOTONIC_RAW, &a);
+	usleep(100000);
+	clock_gettime(CLOCK_MONOTONIC_RAW, &b);
+	CHECK((b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec >= 100000000L);
+	printf("kvm-clock goes\n");
+}
+
 static long number(const char *text, const char *key, long otherwise)
 {
 	const char *at = strstr(text, key);
@@ -180,6 +204,8 @@ static void linux_init(void)
 	       sysconf(_SC_PHYS_PAGES) * PAGE / MB);
 	test_memory();
 	exchange();
+	if (strstr(cmdline, "wants=kvm-clock"))
+		check_clock();
 	times = number(cmdline, "convert=", 100);
 	hypercall(HC_LINUX_CONVERTING, 0, 0, 0);
 	at_once(cpus, convert_many, times / cpus);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A Linux guest in private memory. */
+#define _GNU_SOURCE
+#include <sys/uio.h>
+
 #include "linux_guest.h"
 #include "vmm.h"
 
@@ -11,6 +14,22 @@ struct guest_report {
 	uint64_t mapped_after, small_after, faults_after;
 };
 
+/* Does this program reach the page, or if it is secret, can the kernel have it? */
+static bool can_pin(struct vm *vm, uint64_t gpa)
+{
+	struct iovec iov = { vm->host + gpa, PAGE };
+	int pipes[2];
+	long ret;
+
+	if (vm->rest == GMEMFD_ATTRIBUTE_PRIVATE)
+		return can_read(vm->host + gpa) || can_write(vm->host + gpa);
+	EXPECT_EQ(pipe(pipes), 0);
+	ret = vmsplice(pipes[1], &iov, 1, 0);
+	close(pipes[0]);
+	close(pipes[1]);
+	return ret > 0;
+}
+
 static uint32_t linux_hypercall(struct vm *vm, unsigned int nr, uint64_t a,
 				uint64_t b, uint64_t c)
 {
@@ -20,13 +39,13 @@ static uint32_t linux_hypercall(struct vm *vm, unsigned int nr, uint64_t a,
 	switch (nr) {
 	case HC_LINUX_EXCHANGE:
 		if (strcmp(vm->host + a, LINUX_QUESTION) ||
-		    can_read(vm->host + a - PAGE) || can_read(vm->host + a + PAGE))
+		    can_pin(vm, a - PAGE) || can_pin(vm, a + PAGE))
 			return 0;
 		strcpy(vm->host + a, LINUX_ANSWER);
 		report->exchanged = true;
 		return 1;
 	case HC_LINUX_OUT_OF_REACH:
-		return !can_read(vm->host + a) && !can_write(vm->host + a);
+		return !can_pin(vm, a);
 	case HC_LINUX_CONVERTING:
 		report->mapped = kvm_stat(vm->fd, report->stat);
 		report->small = kvm_stat(vm->fd, "pages_4k");
@@ -46,20 +65,24 @@ static uint32_t linux_hypercall(struct vm *vm, unsigned int nr, uint64_t a,
 	return -1;
 }
 
-static void linux_guest(size_t size, size_t block, int cpus, int conversions)
+static void linux_guest(size_t size, size_t block, int cpus, int conversions, bool secret)
 {
-	int gmem = gmem_create(size, block, GMEMFD_CREATE_INIT_SHARED);
+	int gmem = gmem_create(size, block, secret ? GMEMFD_CREATE_SECRET :
+						     GMEMFD_CREATE_INIT_SHARED);
 	struct guest_report report = {
 		.stat = block == GB ? "pages_1g" : "pages_2m",
 	};
-	char append[64];
+	char append[128];
 	struct vm vm;
 
 	EXPECT_EQ(gmem_allocate(gmem, 0, size), 0);
 	vm_create_empty(&vm, gmem, size);
 	vm.hypercall = linux_hypercall;
 	vm.data = &report;
-	snprintf(append, sizeof(append), "loglevel=3 convert=%d", conversions / 2);
+	if (secret)
+		vm.rest = GMEMFD_ATTRIBUTE_SECRET;
+	snprintf(append, sizeof(append), "loglevel=3 convert=%d %s", conversions / 2,
+		 secret && kvm_reaches_secret() ? "wants=kvm-clock" : "no-kvmclock");
 	linux_boot(&vm, cpus, append, true);
 
 	EXPECT(report.exchanged);
@@ -67,8 +90,13 @@ static void linux_guest(size_t size, size_t block, int cpus, int conversions)
 	EXPECT_EQ(report.failures, 0);
 	EXPECT_EQ(report.cpus, cpus);
 	/* What was converted is what it was. */
-	EXPECT_EQ(gmem_range(gmem, LINUX_SHARED).size, size - LINUX_SHARED);
-	EXPECT_EQ(gmem_state(gmem, LINUX_SHARED), 1);
+	if (secret) {
+		EXPECT_EQ(gmem_range(gmem, 0).size, size);
+		EXPECT(gmem_range(gmem, 0).flags & GMEMFD_RANGE_SECRET);
+	} else {
+		EXPECT_EQ(gmem_range(gmem, LINUX_SHARED).size, size - LINUX_SHARED);
+		EXPECT_EQ(gmem_state(gmem, LINUX_SHARED), 1);
+	}
 	printf("# %d conversions: %s %lu, then %lu; %lu faults\n", conversions,
 	       report.stat, report.mapped, report.mapped_after,
 	       report.faults_after - report.faults);
@@ -93,11 +121,23 @@ static int guest_cpus(void)
 
 TEST(kvm_linux_guest_2m)
 {
-	linux_guest(384 * MB, 2 * MB, guest_cpus(), 100);
+	linux_guest(384 * MB, 2 * MB, guest_cpus(), 100, false);
 }
 
 TEST(kvm_linux_guest_1g)
 {
 	need_1g_blocks();
-	linux_guest(GB, GB, guest_cpus(), debug_kernel() ? 500 : 2000);
+	linux_guest(GB, GB, guest_cpus(), debug_kernel() ? 500 : 2000, false);
+}
+
+/* All of its memory is secret, but for a page at a time that it shares. */
+TEST(kvm_linux_guest_secret_2m)
+{
+	linux_guest(384 * MB, 2 * MB, guest_cpus(), 100, true);
+}
+
+TEST(kvm_linux_guest_secret_1g)
+{
+	need_1g_blocks();
+	linux_guest(GB, GB, guest_cpus(), 100, true);
 }

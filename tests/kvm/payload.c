@@ -581,3 +581,148 @@ TEST(kvm_punch_beside_faults)
 	}
 	/* The process ends with the guest running. */
 }
+
+#define MSR_KVM_SYSTEM_TIME	0x4b564d01
+
+struct clock_info {		/* pvclock_vcpu_time_info */
+	uint32_t version, pad0;
+	uint64_t tsc_timestamp, system_time;
+};
+
+/* KVM writes the guest's clock into its memory when this CPU runs next. */
+static void kvm_writes_clock(struct vm *vm)
+{
+	struct kvm_clock_data clock = {};
+
+	EXPECT_EQ(ioctl(vm->fd, KVM_GET_CLOCK, &clock), 0);
+	clock.flags = 0;
+	EXPECT_EQ(ioctl(vm->fd, KVM_SET_CLOCK, &clock), 0);
+	guest_call(vm, guest_load, 2 * MB, 0, 0);
+}
+
+/*
+ * KVM itself reaches secret and shared pages, and no private ones: as these come and go,
+ * and so does the slot.
+ */
+static void clock_in_secret_page(size_t size, size_t block)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msr = {
+		.head.nmsrs = 1,
+		.entry = { .index = MSR_KVM_SYSTEM_TIME, .data = (4 * MB + PAGE) | 1 },
+	};
+	int gmem = gmem_create(size, block, GMEMFD_CREATE_SECRET), other;
+	const volatile struct clock_info *info;
+	uint32_t version;
+	char *anon;
+	struct vm vm;
+
+	if (!kvm_reaches_secret())
+		test_skip("KVM's own caches cannot map secret pages here");
+	vm_create(&vm, gmem, 4 * MB, 1);
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, 4 * MB, 2 * MB, gmem_map(gmem, 4 * MB, 2 * MB), gmem,
+			      4 * MB), 0);
+	info = (void *)(gmem_map(gmem, 4 * MB, 2 * MB) + PAGE);
+	EXPECT_EQ(ioctl(vm.vcpus[0].fd, KVM_SET_MSRS, &msr), 1);
+	kvm_writes_clock(&vm);
+	EXPECT(info->version && info->system_time);
+
+	for (int i = 0; i < 20; i++) {
+		version = info->version;
+		kvm_writes_clock(&vm);
+		EXPECT(info->version != version);
+		/* Private: KVM does not write there. */
+		EXPECT_EQ(gmem_convert(gmem, 4 * MB + PAGE, PAGE, true), 0);
+		kvm_writes_clock(&vm);
+		EXPECT_EQ(gmem_convert_to(gmem, 4 * MB + PAGE, PAGE,
+					  i % 2 ? 0 : GMEMFD_ATTRIBUTE_SECRET), 0);
+		version = info->version;
+		kvm_writes_clock(&vm);
+		EXPECT(info->version != version);
+		EXPECT_EQ(gmem_convert_to(gmem, 4 * MB + PAGE, PAGE,
+					  GMEMFD_ATTRIBUTE_SECRET), 0);
+	}
+
+	/* The page is punched, and another one is there. */
+	EXPECT_EQ(gmem_punch(gmem, 4 * MB, 2 * MB), 0);
+	kvm_writes_clock(&vm);
+	EXPECT(info->version);
+
+	/* Another file's page comes to be there, and memory of no file. */
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, 4 * MB, 0, NULL, gmem, 0), 0);
+	version = info->version;
+	kvm_writes_clock(&vm);
+	EXPECT_EQ(info->version, version);
+	other = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_SECRET);
+	anon = gmem_map(other, 0, 2 * MB);
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, 4 * MB, 2 * MB, anon, other, 0), 0);
+	kvm_writes_clock(&vm);
+	EXPECT_EQ(info->version, version);
+	EXPECT(((struct clock_info *)(anon + PAGE))->version);
+	vm_destroy(&vm);
+	close(other);
+	close(gmem);
+}
+
+TEST(kvm_clock_in_secret_page_2m)
+{
+	clock_in_secret_page(8 * MB, 2 * MB);
+}
+
+TEST(kvm_clock_in_secret_page_1g)
+{
+	need_1g_blocks();
+	clock_in_secret_page(GB, GB);
+}
+
+/* A slot of mapped memory becomes one of a file at the same address, with the same page. */
+TEST(kvm_clock_when_slot_becomes_secret)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msr = {
+		.head.nmsrs = 1,
+		.entry = { .index = MSR_KVM_SYSTEM_TIME, .data = (4 * MB + PAGE) | 1 },
+	};
+	int gmem = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_SECRET);
+	struct kvm_userspace_memory_region region = {
+		.slot = 1, .guest_phys_addr = 4 * MB, .memory_size = 2 * MB,
+	};
+	struct clock_info *info;
+	uint32_t version;
+	struct vm vm;
+	char *p;
+
+	if (!kvm_reaches_secret())
+		test_skip("KVM's own caches cannot map secret pages here");
+	vm_create(&vm, gmem, 4 * MB, 1);
+	p = gmem_map(gmem, 4 * MB, 2 * MB);
+	EXPECT_EQ(gmem_convert_to(gmem, 4 * MB, 2 * MB, 0), 0);
+	info = (void *)(p + PAGE);
+	region.userspace_addr = (uintptr_t)p;
+	EXPECT_EQ(ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &region), 0);
+	EXPECT_EQ(ioctl(vm.vcpus[0].fd, KVM_SET_MSRS, &msr), 1);
+	kvm_writes_clock(&vm);
+	EXPECT(info->version);
+
+	region.memory_size = 0;
+	EXPECT_EQ(ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &region), 0);
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, 4 * MB, 2 * MB, p, gmem, 4 * MB), 0);
+	EXPECT(EVENTUALLY(!gmem_convert_to(gmem, 4 * MB, 2 * MB, GMEMFD_ATTRIBUTE_SECRET)));
+	version = info->version;
+	kvm_writes_clock(&vm);
+	EXPECT(info->version != version);
+	/* And back. */
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, 4 * MB, 0, NULL, gmem, 0), 0);
+	EXPECT_EQ(gmem_convert_to(gmem, 4 * MB, 2 * MB, 0), 0);
+	region.memory_size = 2 * MB;
+	EXPECT_EQ(ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &region), 0);
+	version = info->version;
+	kvm_writes_clock(&vm);
+	EXPECT(info->version != version);
+	vm_destroy(&vm);
+	close(gmem);
+}

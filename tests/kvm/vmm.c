@@ -20,6 +20,12 @@ int kvm_device(void)
 	return fd;
 }
 
+/* Do KVM's own caches of guest pages ask the file?  See shim/kvm/compat.h. */
+bool kvm_reaches_secret(void)
+{
+	return !shim_is_module() && !kernel_before(6, 13);
+}
+
 int vm_set_slot(int vm_fd, unsigned int slot, unsigned int flags, uint64_t gpa,
 		uint64_t size, void *host, int gmem, uint64_t offset)
 {
@@ -38,7 +44,7 @@ int vm_set_slot(int vm_fd, unsigned int slot, unsigned int flags, uint64_t gpa,
 
 void vm_create_empty(struct vm *vm, int gmem, size_t size)
 {
-	*vm = (struct vm) { .gmem = gmem, .size = size };
+	*vm = (struct vm) { .gmem = gmem, .size = size, .rest = GMEMFD_ATTRIBUTE_PRIVATE };
 	vm->kvm = kvm_device();
 	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, 0);
 	EXPECT(vm->fd >= 0);
@@ -67,8 +73,9 @@ void vcpu_create(struct vm *vm)
 	for (unsigned int i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 
-		/* Nothing that wants memory shared with the host. */
-		if (e->function == 0x40000001)
+		/* Nothing that wants memory that the host reaches, where there is none. */
+		if (e->function == 0x40000001 &&
+		    !(vm->rest == GMEMFD_ATTRIBUTE_SECRET && kvm_reaches_secret()))
 			e->eax = 0;
 		if (e->function == 1) {
 			e->ebx = (e->ebx & 0xffffff) | vm->nr_vcpus << 24;
@@ -209,7 +216,8 @@ static bool vcpu_hypercall(struct vcpu *vcpu, uint32_t *ret)
 		vcpu->result = regs.rsi;
 		return false;
 	case HC_CONVERT:
-		*ret = gmem_convert(vm->gmem, regs.rsi, regs.rcx, regs.r8) ? errno : 0;
+		*ret = gmem_convert_to(vm->gmem, regs.rsi, regs.rcx,
+				       regs.r8 ? vm->rest : 0) ? errno : 0;
 		__atomic_add_fetch(&vm->conversions, 1, __ATOMIC_RELAXED);
 		return true;
 	default:

@@ -61,6 +61,7 @@ struct vcpu {
  * @data: the test's
  * @io: other port I/O
  * @io_data: its data
+ * @rest: GMEMFD_ATTRIBUTE_* of what the guest does not share
  * @stopping: nobody shall enter the guest any more
  * @conversions: hypercalls done
  */
@@ -74,11 +75,13 @@ struct vm {
 			      uint64_t b, uint64_t c);
 	void (*io)(struct vm *vm, bool out, unsigned int port, int size, void *data);
 	void *data, *io_data;
+	uint64_t rest;
 	bool stopping;
 	long conversions;
 };
 
 int kvm_device(void);
+bool kvm_reaches_secret(void);
 int vm_set_slot(int vm_fd, unsigned int slot, unsigned int flags, uint64_t gpa,
 		uint64_t size, void *host, int gmem, uint64_t offset);
 
@@ -115,8 +118,8 @@ void vcpu_long_mode(struct kvm_sregs *sregs, uint64_t tables);
 
 /*
  * linux.c: boots /bzImage in an all shared file, of which it makes private all
- * but the start, and returns when the guest resets.  @append is more kernel
- * command line.
+ * but the start, or in an all secret one; and returns when the guest resets.  @append
+ * is more kernel command line.
  */
 #define LINUX_SHARED	(192 * MB)
 void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose);
