@@ -57,6 +57,9 @@ static void write_file(const char *path, const char *text)
 
 /* Programs */
 
+/* Programs believe that they write to a terminal. */
+static bool on_terminal;
+
 static int run_as(uid_t uid, char *const argv[])
 {
 	int fds[2], status;
@@ -73,6 +76,8 @@ static int run_as(uid_t uid, char *const argv[])
 		close(fds[0]);
 		close(fds[1]);
 		setenv("LD_LIBRARY_PATH", "/", 1);
+		if (on_terminal)
+			setenv("LD_PRELOAD", "/terminal.so", 1);
 		if (uid && (setgroups(0, NULL) || setresgid(uid, uid, uid) ||
 			    setresuid(uid, uid, uid)))
 			_exit(126);
@@ -245,11 +250,11 @@ TEST(doctor_all_is_well)
 	EXPECT_SAYS("has the shim, version " SHIM_ABI ", says the module");
 	EXPECT_SAYS("/updates/gmemfd.ko");
 	EXPECT_SAYS("loaded");
-	EXPECT_SAYS("/dev/gmemfd can be opened (mode 0660, group root)");
+	EXPECT_SAYS("/dev/gmemfd can be opened (mode 0660, group root); secret pages are mapped by up to 2 MiB\n");
 	EXPECT_SAYS("2 pages, 2 free, 0 of these reserved");
 	EXPECT_SAYS("256 pages, 256 free, 0 of these reserved");
 	EXPECT_EXIT(gmemctl("--json", "doctor"), 0);
-	JSON(".ok and .kernel == \"%s\" and all(.checks[]; .status != \"fail\") and (.checks[] | select(.check == \"shim\").shim_abi == " SHIM_ABI ") and (.checks[] | select(.check == \"module\").loaded)",
+	JSON(".ok and .kernel == \"%s\" and all(.checks[]; .status != \"fail\") and (.checks[] | select(.check == \"shim\").shim_abi == " SHIM_ABI ") and (.checks[] | select(.check == \"module\").loaded) and (.checks[] | select(.check == \"device\").max_secret_entry == 2097152)",
 	     release);
 }
 
@@ -422,7 +427,7 @@ TEST(doctor_not_root)
 	EXPECT_SAYS("-> usermod -aG kvm vmm");
 	EXPECT_SAYS("not well: device\n");
 	EXPECT_EXIT(gmemctl_as(USER, "--json", "doctor"), 1);
-	JSON(".checks[] | select(.check == \"device\") | .status == \"fail\" and .group == \"kvm\" and .mode == 432");
+	JSON(".checks[] | select(.check == \"device\") | .status == \"fail\" and .group == \"kvm\" and .mode == 432 and has(\"max_secret_entry\") and .max_secret_entry == null");
 	EXPECT_EQ(chown("/dev/gmemfd", USER, 0), 0);
 	EXPECT_EXIT(gmemctl_as(USER, "doctor"), 0);
 }
@@ -595,18 +600,58 @@ TEST(ls_files_of_several_processes)
 	mapper = spawn(has_it_mapped, small, 0, ready);
 
 	EXPECT_EXIT(gmemctl("ls"), 0);
-	EXPECT_SAYS("1 GiB       1 GiB    4 KiB       1048572 KiB 0 ");
+	EXPECT_SAYS("SIZE        BLOCK    PRIVATE     SECRET      SHARED      HOLE        HELD BY\n");
+	EXPECT_SAYS("1 GiB       1 GiB    4 KiB       0           1048572 KiB 0 ");
 	EXPECT_SAYS("in folios of 2 MiB: 1022 MiB, 4 KiB: 2 MiB");
-	EXPECT_SAYS("8 MiB       2 MiB    4 MiB       4 MiB       4 MiB ");
+	EXPECT_SAYS("8 MiB       2 MiB    4 MiB       0           4 MiB       4 MiB ");
 	EXPECT_SAYS("in folios of 2 MiB: 4 MiB\n");
 	EXPECT_SAYS("vmm prog (");
 	EXPECT_EXIT(gmemctl("--json", "ls"), 0);
 	/* The test's own process has both files open, and so have its children. */
-	JSON("(.files | length) == 2 and (.files[] | select(.size == 1073741824) | .block_size == 1073741824 and .private == 4096 and .hole == 0 and .flags == 1 and .folios == [{\"order\": 0, \"size\": 4096, \"bytes\": 2097152}, {\"order\": 9, \"size\": 2097152, \"bytes\": 1071644672}]) and (.files[] | select(.size == 8388608) | .private == 4194304 and .shared == 4194304 and .hole == 4194304 and .folios == [{\"order\": 9, \"size\": 2097152, \"bytes\": 4194304}] and any(.holders[]; .pid == %d and .uid == %d and .user == \"vmm\" and .fd == %d) and any(.holders[]; .pid == %d and .fd == %d) and any(.holders[]; .pid == %d and .fd == null)) and .hidden_processes == 0",
+	JSON("(.files | length) == 2 and (.files[] | select(.size == 1073741824) | .block_size == 1073741824 and .private == 4096 and .secret == 0 and .hole == 0 and .flags == 1 and .folios == [{\"order\": 0, \"size\": 4096, \"bytes\": 2097152}, {\"order\": 9, \"size\": 2097152, \"bytes\": 1071644672}]) and (.files[] | select(.size == 8388608) | .private == 4194304 and .shared == 4194304 and .hole == 4194304 and .folios == [{\"order\": 9, \"size\": 2097152, \"bytes\": 4194304}] and any(.holders[]; .pid == %d and .uid == %d and .user == \"vmm\" and .fd == %d) and any(.holders[]; .pid == %d and .fd == %d) and any(.holders[]; .pid == %d and .fd == null)) and .hidden_processes == 0",
 	     user, USER, small, getpid(), small, mapper);
 	end(root);
 	end(user);
 	end(mapper);
+}
+
+/* Each state has a column, and the three are all of the file. */
+static int file_of_all_states(void)
+{
+	int fd = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_SECRET);
+
+	EXPECT_EQ(gmem_convert(fd, 2 * MB, 2 * MB, true), 0);
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, false), 0);
+	return fd;
+}
+
+TEST(ls_secret)
+{
+	int fd;
+
+	install_and_load();
+	fd = file_of_all_states();
+	EXPECT_EXIT(gmemctl("ls"), 0);
+	EXPECT_SAYS("8 MiB       2 MiB    2 MiB       6140 KiB    4 KiB       8 MiB ");
+	EXPECT_EXIT(gmemctl("--json", "ls"), 0);
+	JSON(".files[0] | .flags == 16 and .private == 2097152 and .secret == 6287360 and .shared == 4096 and .private + .secret + .shared == .size");
+	close(fd);
+}
+
+/* A module from before secret pages does not tell how much is secret. */
+TEST(ls_module_without_secret)
+{
+	int fd;
+
+	install();
+	copy_file("/lib/gmemfd.ko", "updates/gmemfd.ko", "gmem_secret:", "gmem_secreT:");
+	EXPECT_EXIT(gmemctl("load"), 0);
+	fd = file_of_all_states();
+	EXPECT_EXIT(gmemctl("ls"), 0);
+	EXPECT_SAYS("8 MiB       2 MiB    2 MiB       0           4 KiB       8 MiB ");
+	EXPECT_EXIT(gmemctl("--json", "ls"), 0);
+	JSON(".files[0] | .private == 2097152 and .secret == 0 and .shared == 4096");
+	close(fd);
 }
 
 /* Files that are held by what is not an fd of theirs. */
@@ -621,7 +666,7 @@ TEST(ls_without_fd)
 	pid = spawn(has_it_mapped, fd, 0, ready);
 	close(fd);
 	EXPECT_EXIT(gmemctl("ls"), 0);
-	EXPECT_SAYS("2 MiB       2 MiB    ?           ?           2 MiB ");
+	EXPECT_SAYS("2 MiB       2 MiB    ?           ?           ?           2 MiB ");
 	EXPECT_SAYS(") mapping\n");
 	end(pid);
 
@@ -629,7 +674,7 @@ TEST(ls_without_fd)
 	pid = spawn(opens_path, fd, 0, ready);
 	close(fd);
 	EXPECT_EXIT(gmemctl("--json", "ls"), 0);
-	JSON(".files | length == 1 and (.[0] | .size == 2097152 and .private == null and .folios == null and .holders[0].pid == %d)",
+	JSON(".files | length == 1 and (.[0] | .size == 2097152 and .private == null and .secret == null and .folios == null and .holders[0].pid == %d)",
 	     pid);
 	end(pid);
 }
@@ -677,14 +722,22 @@ TEST(ls_strange_names)
 
 static int mixed_file(void)
 {
-	int fd = gmem_create(16 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+	int fd = gmem_create(16 * MB, 2 * MB,
+			     GMEMFD_CREATE_INIT_SHARED | GMEMFD_CREATE_SECRET);
 
-	/* shared; private; mixed; hole private; hole shared... */
+	/* shared; private; mixed; hole private; hole shared; the rest is secret */
 	EXPECT_EQ(gmem_allocate(fd, 0, 6 * MB), 0);
 	EXPECT_EQ(gmem_convert(fd, 2 * MB, 2 * MB, true), 0);
 	for (uint64_t at = 4 * MB; at < 4 * MB + 512 * KB; at += 2 * PAGE)
 		EXPECT_EQ(gmem_convert(fd, at, PAGE, true), 0);
 	EXPECT_EQ(gmem_convert(fd, 6 * MB, 2 * MB, true), 0);
+	/* secret; secret and private; hole secret; hole secret and shared */
+	EXPECT_EQ(gmem_allocate(fd, 10 * MB, 4 * MB), 0);
+	EXPECT_EQ(gmem_convert_to(fd, 10 * MB, 6 * MB, GMEMFD_ATTRIBUTE_SECRET), 0);
+	for (uint64_t at = 0; at < 512 * KB; at += 2 * PAGE) {
+		EXPECT_EQ(gmem_convert(fd, 12 * MB + at, PAGE, true), 0);
+		EXPECT_EQ(gmem_convert(fd, 15 * MB + at, PAGE, false), 0);
+	}
 	return fd;
 }
 
@@ -699,7 +752,7 @@ TEST(map_picture)
 	snprintf(fd_text, sizeof(fd_text), "%d", fd);
 	EXPECT_EXIT(gmemctl("map", pid, fd_text), 0);
 	EXPECT(!strchr(output, '\033'));
-	EXPECT_SAYS("8 KiB a cell:");
+	EXPECT_SAYS("8 KiB a cell:  # private  + secret  = shared  % mixed  p private, partly hole  : hole: private  , secret  . shared\n");
 	EXPECT_SAYS("          0 |================================================================| 2 MiB\n");
 	EXPECT_SAYS("      2 MiB |################################################################| 2 MiB\n");
 	EXPECT_SAYS("      4 MiB |%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%| 4 KiB\n");
@@ -707,10 +760,19 @@ TEST(map_picture)
 	EXPECT_SAYS("      5 MiB |================================================================| 4 KiB\n");
 	EXPECT_SAYS("      6 MiB |::::::::::::::::::::::::::::::::::::::::::::::::::::::::::::::::| hole\n");
 	EXPECT_SAYS("      8 MiB |................................................................| hole\n");
+	EXPECT_SAYS("     10 MiB |++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++| 2 MiB\n");
+	EXPECT_SAYS("     12 MiB |%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%| 2 MiB\n");
+	EXPECT_SAYS("  12800 KiB |++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++| 2 MiB\n");
+	EXPECT_SAYS("     14 MiB |,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,| hole\n");
+	EXPECT_SAYS("     15 MiB |;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;| hole\n");
 	/* Closer, and no more than asked for. */
 	EXPECT_EXIT(gmemctl("map", "--offset", "4M", "--size", "64K", pid, fd_text), 0);
 	EXPECT_SAYS("4 KiB a cell:");
 	EXPECT_SAYS("      4 MiB |#=#=#=#=#=#=#=#=                                                | 4 KiB\n");
+	EXPECT_EXIT(gmemctl("map", "--offset", "12M", "--size", "64K", pid, fd_text), 0);
+	EXPECT_SAYS("     12 MiB |#+#+#+#+#+#+#+#+                                                | 2 MiB\n");
+	EXPECT_EXIT(gmemctl("map", "--offset", "15M", "--size", "64K", pid, fd_text), 0);
+	EXPECT_SAYS("     15 MiB |.,.,.,.,.,.,.,.,                                                | hole\n");
 	close(fd);
 
 	/* Cells over memory and hole */
@@ -721,6 +783,30 @@ TEST(map_picture)
 	EXPECT_EXIT(gmemctl("map", pid, fd_text), 0);
 	EXPECT_SAYS("1 MiB a cell:");
 	EXPECT_SAYS("      1 GiB |.::.............................................................| hole\n");
+	close(fd);
+}
+
+/* Each state has a colour of its own. */
+TEST(map_colours)
+{
+	char pid[16], fd_text[16];
+	int fd;
+
+	install_and_load();
+	fd = mixed_file();
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	snprintf(fd_text, sizeof(fd_text), "%d", fd);
+	on_terminal = true;
+	EXPECT_EXIT(gmemctl("map", pid, fd_text), 0);
+	EXPECT_SAYS("  \033[35m+\033[0m secret  \033[32m=\033[0m shared");
+	EXPECT_SAYS("          0 |\033[32m=\033[0m");
+	EXPECT_SAYS("      2 MiB |\033[31m#\033[0m");
+	EXPECT_SAYS("      4 MiB |\033[33m%\033[0m");
+	EXPECT_SAYS("     10 MiB |\033[35m+\033[0m");
+	EXPECT_SAYS("     12 MiB |\033[33m%\033[0m");
+	EXPECT_SAYS("     14 MiB |\033[35m,\033[0m");
+	EXPECT_SAYS("     15 MiB |\033[33m;\033[0m");
+	on_terminal = false;
 	close(fd);
 }
 
@@ -737,7 +823,7 @@ TEST(map_against_get_ranges)
 	snprintf(fd_text, sizeof(fd_text), "%d", fd);
 	EXPECT_EXIT(gmemctl("--json", "map", pid, fd_text), 0);
 	nr = gmem_ranges(fd, 16 * MB, ranges, 512);
-	EXPECT(nr > 120);
+	EXPECT(nr > 360);
 	printf("json %s .size == 16777216 and .block_size == 2097152 and .ranges == [", __func__);
 	for (unsigned int i = 0; i < nr; i++) {
 		bool hole = !(ranges[i].flags & GMEMFD_RANGE_ALLOCATED);
@@ -747,7 +833,8 @@ TEST(map_against_get_ranges)
 			snprintf(order, sizeof(order), "%u", ranges[i].folio_order);
 		printf("%s{\"offset\": %llu, \"size\": %llu, \"state\": \"%s\", \"hole\": %s, \"zeroed\": %s, \"folio_order\": %s}",
 		       i ? ", " : "", ranges[i].offset, ranges[i].size,
-		       ranges[i].flags & GMEMFD_RANGE_PRIVATE ? "private" : "shared",
+		       ranges[i].flags & GMEMFD_RANGE_PRIVATE ? "private" :
+		       ranges[i].flags & GMEMFD_RANGE_SECRET ? "secret" : "shared",
 		       hole ? "true" : "false",
 		       ranges[i].flags & GMEMFD_RANGE_ZEROED ? "true" : "false", order);
 	}
@@ -839,11 +926,33 @@ TEST(stock_load_and_unload)
 	EXPECT_EXIT(gmemctl("doctor"), 0);
 	EXPECT_SAYS("updates/gmemfd_shim.ko, loaded");
 	EXPECT_SAYS("private pages leave it");
+	EXPECT_SAYS("; secret pages are mapped by up to 4 KiB\n");
 	EXPECT_EXIT(gmemctl("--json", "doctor"), 0);
-	JSON(".ok and (.checks[] | select(.check == \"shim\") | .delivery == \"module\" and .shim_abi == " SHIM_ABI ") and (.checks[] | select(.check == \"KVM\").hooks)");
+	JSON(".ok and (.checks[] | select(.check == \"device\").max_secret_entry == 4096) and (.checks[] | select(.check == \"shim\") | .delivery == \"module\" and .shim_abi == " SHIM_ABI ") and (.checks[] | select(.check == \"KVM\").hooks)");
 	EXPECT_EXIT(gmemctl("unload"), 0);
 	EXPECT(access("/sys/module/gmemfd", F_OK));
 	EXPECT(access("/sys/module/gmemfd_shim", F_OK));
+}
+
+TEST(stock_ls_and_map_secret)
+{
+	char pid[16], fd_text[16];
+	int fd;
+
+	install_shim();
+	EXPECT_EXIT(gmemctl("load"), 0);
+	fd = file_of_all_states();
+	EXPECT_EQ(gmem_allocate(fd, 0, 2 * MB), 0);
+	EXPECT_EXIT(gmemctl("ls"), 0);
+	EXPECT_SAYS("8 MiB       2 MiB    2 MiB       6140 KiB    4 KiB       6 MiB ");
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	snprintf(fd_text, sizeof(fd_text), "%d", fd);
+	EXPECT_EXIT(gmemctl("map", pid, fd_text), 0);
+	EXPECT_SAYS("          0 |=+++");
+	EXPECT_SAYS("      2 MiB |::::");
+	EXPECT_SAYS("      4 MiB |,,,,");
+	close(fd);
+	EXPECT_EXIT(gmemctl("unload"), 0);
 }
 
 TEST(stock_no_shim)

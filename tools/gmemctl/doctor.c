@@ -247,9 +247,11 @@ static void check_signature(const struct module *module)
 static void check_device(const struct module *module)
 {
 	struct passwd *user = getpwuid(geteuid());
+	char *name, *advice = NULL, *secret = NULL;
 	struct json_object *object;
-	char *name, *advice = NULL;
+	struct gmemfd_info info;
 	struct group *group;
+	bool told = false;
 	struct stat st;
 
 	if (!module->loaded) {
@@ -264,8 +266,13 @@ static void check_device(const struct module *module)
 	group = getgrgid(st.st_gid);
 	name = group ? format("%s", group->gr_name) : format("%u", st.st_gid);
 	if (!eaccess(DEVICE, R_OK | W_OK)) {
-		object = check("device", OK, NULL, DEVICE " can be opened (mode %04o, group %s)",
-			       st.st_mode & 07777, name);
+		told = device_info(&info);
+		if (told && info.max_secret_entry)
+			secret = format("; secret pages are mapped by up to %s",
+					size_text(info.max_secret_entry));
+		object = check("device", OK, NULL,
+			       DEVICE " can be opened (mode %04o, group %s)%s",
+			       st.st_mode & 07777, name, secret ?: "");
 	} else {
 		if (st.st_gid && (st.st_mode & 060) == 060)
 			advice = format("usermod -aG %s %s, and log in again", name,
@@ -278,6 +285,9 @@ static void check_device(const struct module *module)
 	}
 	json_object_object_add(object, "mode", json_object_new_int(st.st_mode & 07777));
 	put_string(object, "group", name);
+	json_object_object_add(object, "max_secret_entry",
+			       told ? json_object_new_uint64(info.max_secret_entry) : NULL);
+	free(secret);
 	free(advice);
 	free(name);
 }

@@ -127,6 +127,9 @@ static void read_fdinfo(struct gmem_file *file, pid_t pid, int fd)
 			  fdinfo_value(text, "gmem_allocated", &file->allocated) &&
 			  fdinfo_value(text, "gmem_private", &file->private) &&
 			  fdinfo_value(text, "gmem_shared", &file->shared);
+	/* A module that does not tell has no secret pages. */
+	if (!file->has_state || !fdinfo_value(text, "gmem_secret", &file->secret))
+		file->secret = 0;
 	file->has_size |= file->has_state;
 	free(text);
 }
@@ -346,6 +349,7 @@ static struct json_object *file_json(const struct gmem_file *file)
 			       size_or_null(file->has_size, file->block_size));
 	json_object_object_add(object, "flags", size_or_null(file->has_state, file->flags));
 	json_object_object_add(object, "private", size_or_null(file->has_state, file->private));
+	json_object_object_add(object, "secret", size_or_null(file->has_state, file->secret));
 	json_object_object_add(object, "shared", size_or_null(file->has_state, file->shared));
 	json_object_object_add(object, "hole",
 			       size_or_null(file->has_size, file->size - file->allocated));
@@ -394,10 +398,11 @@ static void print_file(const struct gmem_file *file)
 {
 	const char *sep = "";
 
-	printf("%-11s %-8s %-11s %-11s %-11s ",
+	printf("%-11s %-8s %-11s %-11s %-11s %-11s ",
 	       file->has_size ? size_text(file->size) : "?",
 	       file->has_size ? size_text(file->block_size) : "?",
 	       file->has_state ? size_text(file->private) : "?",
+	       file->has_state ? size_text(file->secret) : "?",
 	       file->has_state ? size_text(file->shared) : "?",
 	       file->has_size ? size_text(file->size - file->allocated) : "?");
 	for (size_t i = 0; i < file->nr_holders; i++) {
@@ -436,8 +441,8 @@ int cmd_ls(void)
 		return EXIT_SUCCESS;
 	}
 	if (scan.nr_files)
-		printf("%-11s %-8s %-11s %-11s %-11s %s\n", "SIZE", "BLOCK", "PRIVATE",
-		       "SHARED", "HOLE", "HELD BY");
+		printf("%-11s %-8s %-11s %-11s %-11s %-11s %s\n", "SIZE", "BLOCK", "PRIVATE",
+		       "SECRET", "SHARED", "HOLE", "HELD BY");
 	else
 		puts("no gmem files");
 	for (size_t i = 0; i < scan.nr_files; i++)

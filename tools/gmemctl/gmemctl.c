@@ -232,7 +232,7 @@ static const char help[] =
 "  load         load the module gmemfd, or say why that does not work\n"
 "  unload       unload it, or say who uses it\n"
 "  ls           list the gmem files on this machine\n"
-"  map PID FD   draw what is private, shared and a hole in fd FD of process PID\n"
+"  map PID FD   draw what is private, secret, shared and a hole in fd FD of PID\n"
 "    --offset BYTES, --size BYTES   only this part of it (suffixes K, M, G, T)\n"
 "\n"
 "  --json       print JSON\n"

@@ -58,6 +58,7 @@ struct symbol {
 void find_symbols(struct symbol *symbols, size_t nr);
 enum answer kernel_has_shim(void);
 enum answer kernel_function(const char *name);
+bool device_info(struct gmemfd_info *info);
 int kernel_shim_abi(const char **source);
 char *other_kernels(void);
 bool signatures_enforced(const char **how);
@@ -100,7 +101,7 @@ struct holder {
 struct gmem_file {
 	dev_t dev;
 	ino_t ino;
-	uint64_t size, block_size, flags, allocated, private, shared;
+	uint64_t size, block_size, flags, allocated, private, secret, shared;
 	bool has_size, has_state, has_ranges;
 	uint64_t folios[NR_ORDERS];	/* bytes by order */
 	struct holder *holders;

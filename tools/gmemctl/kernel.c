@@ -201,6 +201,25 @@ enum answer kernel_function(const char *name)
 }
 
 /**
+ * device_info - what the loaded module says of itself
+ * @info: filled in
+ *
+ * Return: false if there is no module, or this user cannot open the device.
+ */
+bool device_info(struct gmemfd_info *info)
+{
+	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+	bool told;
+
+	if (fd < 0)
+		return false;
+	*info = (struct gmemfd_info) {};
+	told = !ioctl(fd, GMEMFD_GET_INFO, info);
+	close(fd);
+	return told;
+}
+
+/**
  * kernel_shim_abi - GMEM_SHIM_ABI of the running kernel
  * @source: who says so
  *
@@ -209,13 +228,12 @@ enum answer kernel_function(const char *name)
 int kernel_shim_abi(const char **source)
 {
 	static const char * const trees[] = { "build", "source" };
-	int fd = open(DEVICE, O_RDWR | O_CLOEXEC), abi = -1;
-	struct gmemfd_info info = {};
+	struct gmemfd_info info;
+	int abi = -1;
 
-	if (fd >= 0) {
+	if (device_info(&info)) {
 		*source = "the module";
-		abi = ioctl(fd, GMEMFD_GET_INFO, &info) ? -1 : (int)info.shim_abi;
-		close(fd);
+		abi = info.shim_abi;
 	}
 	for (int i = 0; abi < 0 && i < 2; i++) {
 		char *text = read_text("/lib/modules/%s/%s/include/linux/gmem_shim.h",

@@ -13,8 +13,8 @@
 #define CELLS		64		/* in a row */
 #define MAX_ROWS	32
 
-/* What the pages of a cell are. */
-enum { PRIVATE = 1, SHARED = 2, THERE = 4, HOLE = 8 };
+/* What the pages of a cell are.  MIXED stands for more than one state. */
+enum { PRIVATE = 1, SHARED = 2, MIXED = 3, SECRET = 4, THERE = 8, HOLE = 16 };
 
 struct picture {
 	uint64_t from, to, cell;
@@ -26,11 +26,21 @@ struct picture {
 #define GREY	"\033[90m"
 #define NORMAL	"\033[0m"
 
-/* By state: private, shared, both. */
-static const char * const colours[] = { "", "\033[31m", "\033[32m", "\033[33m" };
+/* By state: private, shared, mixed, secret. */
+static const char * const colours[] = {
+	"", "\033[31m", "\033[32m", "\033[33m", "\033[35m",
+};
+
 /* By state, and whether all, some or nothing of the cell has memory. */
-static const char letters[][3] = { "", "#p:", "=s.", "%b;" };
+static const char letters[][3] = { "", "#p:", "=s.", "%m;", "+c," };
 static const char * const blocks[] = { "█", "▒", "·" };
+
+static int state_of(int kinds)
+{
+	int states = kinds & (PRIVATE | SHARED | SECRET);
+
+	return states & (states - 1) ? MIXED : states;
+}
 
 static int share(int kinds)
 {
@@ -39,7 +49,7 @@ static int share(int kinds)
 
 static void draw_cell(const struct picture *picture, int kinds)
 {
-	int state = kinds & (PRIVATE | SHARED);
+	int state = state_of(kinds);
 
 	if (!picture->colour)
 		putchar(letters[state][share(kinds)]);
@@ -55,10 +65,11 @@ static void draw_legend(const struct picture *picture)
 		const char *text;
 		int kinds;
 	} legend[] = {
-		{ "private", PRIVATE | THERE }, { "shared", SHARED | THERE },
-		{ "both", PRIVATE | SHARED | THERE },
+		{ "private", PRIVATE | THERE }, { "secret", SECRET | THERE },
+		{ "shared", SHARED | THERE }, { "mixed", MIXED | THERE },
 		{ "private, partly hole", PRIVATE | THERE | HOLE },
-		{ "hole: private", PRIVATE | HOLE }, { "shared", SHARED | HOLE },
+		{ "hole: private", PRIVATE | HOLE }, { "secret", SECRET | HOLE },
+		{ "shared", SHARED | HOLE },
 	};
 
 	printf("%s a cell:", size_text(picture->cell));
@@ -101,13 +112,19 @@ static void draw(const struct picture *picture)
 	}
 }
 
+static int range_state(const struct gmemfd_range *range)
+{
+	return range->flags & GMEMFD_RANGE_PRIVATE ? PRIVATE :
+	       range->flags & GMEMFD_RANGE_SECRET ? SECRET : SHARED;
+}
+
 static void add_to_picture(const struct gmemfd_range *range, void *arg)
 {
 	struct picture *picture = arg;
 	uint64_t row = picture->cell * CELLS, start = picture->from / row * row;
 	uint64_t first = (range->offset - start) / picture->cell;
 	uint64_t last = (range->offset + range->size - 1 - start) / picture->cell;
-	int kinds = range->flags & GMEMFD_RANGE_PRIVATE ? PRIVATE : SHARED;
+	int kinds = range_state(range);
 
 	kinds |= range->flags & GMEMFD_RANGE_ALLOCATED ? THERE : HOLE;
 	for (uint64_t i = first; i <= last; i++) {
@@ -119,11 +136,14 @@ static void add_to_picture(const struct gmemfd_range *range, void *arg)
 
 static void add_to_json(const struct gmemfd_range *range, void *arg)
 {
+	static const char * const names[] = {
+		[PRIVATE] = "private", [SHARED] = "shared", [SECRET] = "secret",
+	};
 	struct json_object *object = json_object_new_object();
 
 	put_size(object, "offset", range->offset);
 	put_size(object, "size", range->size);
-	put_string(object, "state", range->flags & GMEMFD_RANGE_PRIVATE ? "private" : "shared");
+	put_string(object, "state", names[range_state(range)]);
 	put_bool(object, "hole", !(range->flags & GMEMFD_RANGE_ALLOCATED));
 	put_bool(object, "zeroed", range->flags & GMEMFD_RANGE_ZEROED);
 	json_object_object_add(object, "folio_order",
