@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A guided tour: a gmem file of 1 GiB blocks, step by step, with figures from
- * the running kernel and a map of the file; and a Linux guest in one.  Every line with a check mark has
- * been verified; the first fact that does not hold ends the tour, status 1.
+ * the running kernel and a map of the file; a Linux guest in one; and one in secret
+ * memory.  Every line with a check mark has been verified; the first fact that does not hold ends the tour, status 1.
  *
  *   demo [--plain]     no colours: also with NO_COLOR, or not on a terminal
  */
@@ -29,6 +29,7 @@
 
 #define RED	"\033[31m"
 #define GREEN	"\033[32m"
+#define BLUE	"\033[34m"
 #define BOLD	"\033[1m"
 #define NORMAL	"\033[0m"
 
@@ -113,7 +114,7 @@ static const char *kernel_reads(uint64_t pfn, size_t size)
 
 /* The file's map */
 
-enum { PRIVATE = 1, SHARED = 2, HOLE = 4 };
+enum { PRIVATE = 1, SHARED = 2, HOLE = 4, SECRET = 8 };
 
 static int read_ranges(struct gmemfd_range *ranges)
 {
@@ -135,11 +136,13 @@ static const struct {
 	[SHARED]	   = { GREEN, "█", "=", "shared" },
 	[PRIVATE | SHARED] = { "\033[33m", "▓", "%", "both" },
 	[HOLE]		   = { "\033[90m", "·", ".", "hole" },
+	[SECRET]	   = { BLUE, "█", "s", "secret" },
+	[SECRET | SHARED]  = { "\033[33m", "▓", "%", "both" },
 };
 
 static void draw_cell(int kinds, bool pinned)
 {
-	EXPECT(kinds > 0 && kinds <= HOLE);	/* holes are whole blocks */
+	EXPECT(looks[kinds].name);	/* holes are whole blocks */
 	printf("%s%s%s%s", ink(looks[kinds].colour), pinned ? ink("\033[7m") : "",
 	       pinned ? "P" : plain ? looks[kinds].plain : looks[kinds].cell, ink(NORMAL));
 }
@@ -161,7 +164,8 @@ static void draw_row(const struct gmemfd_range *ranges, int nr, uint64_t at,
 				kinds |= HOLE;
 				continue;
 			}
-			kinds |= r->flags & GMEMFD_RANGE_PRIVATE ? PRIVATE : SHARED;
+			kinds |= r->flags & GMEMFD_RANGE_PRIVATE ? PRIVATE :
+				 r->flags & GMEMFD_RANGE_SECRET ? SECRET : SHARED;
 			orders |= 1U << r->folio_order;
 		}
 		draw_cell(kinds, pinned_at - pos < cell);
@@ -200,7 +204,9 @@ static void draw_legend(void)
 {
 	printf("%sgmemfd: guest memory that converts in place%s\n\n", ink(BOLD), ink(NORMAL));
 	printf("the map: a block a row, 16 MiB a cell:  ");
-	for (int kinds = PRIVATE; kinds <= HOLE; kinds++) {
+	for (int kinds = PRIVATE; kinds <= SECRET; kinds++) {
+		if (!looks[kinds].name)
+			continue;
 		draw_cell(kinds, false);
 		printf(" %s  ", looks[kinds].name);
 	}
@@ -272,6 +278,8 @@ static uint64_t touch(char *p, struct counters start)
 static const char * const ways[] = {
 	"pread() of /proc/self/mem", "process_vm_readv()", "write() to a pipe", "vmsplice()",
 };
+
+#define COPY	2	/* the way that does not want the page itself */
 
 /* Have the kernel get at a page's contents. */
 static ssize_t reach(int way, char *page)
@@ -569,6 +577,90 @@ static void run_guest(struct counters start)
 	all_is_home(start);
 }
 
+/* Third act */
+
+/* How many of the block's regions the kernel itself can read something in. */
+static int regions_kernel_reads(uint64_t pfn)
+{
+	int nr = 0;
+
+	for (uint64_t region = 0; region < 512; region++)
+		nr += !is_zero(kernel_reads(pfn + region * 512, PAGE), PAGE);
+	return nr;
+}
+
+static uint32_t ordinary_guest_asks(struct vm *vm, unsigned int nr, uint64_t a, uint64_t b,
+				    uint64_t c)
+{
+	char *page = vm->host + a;
+	bool *done = vm->data;
+	uint64_t pfn;
+
+	(void)b, (void)c;
+	switch (nr) {
+	case HC_LINUX_EXCHANGE:
+		step(15, "The guest shares one page, as it did before");
+		fact(!strcmp(page, LINUX_QUESTION), "the host reads in it: \"%s\"", page);
+		strcpy(page, LINUX_ANSWER);
+		draw_map();
+		return 1;
+	case HC_LINUX_OUT_OF_REACH:
+		step(16, "Secret again: who reaches it?");
+		fact(can_write(page), "its VMM does: it reads \"%s\"", page);
+		pfn = pfn_of(page);
+		fact(is_zero(kernel_reads(pfn, PAGE), PAGE), "the kernel does not: it reads zeros");
+		for (int way = 0; way < 4; way++) {
+			ssize_t ret = reach(way, page);
+			int err = ret < 0 ? errno : 0;
+
+			if (way == COPY)
+				fact(ret > 0, "%s copies for its VMM", ways[way]);
+			else
+				fact(err == EFAULT || err == EIO || err == EEXIST, "%s: %s",
+				     ways[way], ret < 0 ? strerrorname_np(err) : "no error");
+		}
+		fact(regions_kernel_reads(pfn & -(GB / PAGE)) == 0,
+		     "of the guest's 512 regions the kernel reads: 0");
+		return 1;
+	case HC_LINUX_CONVERTING:
+		fact(kvm_stat(vm->fd, "pages_1g") == 1 && !kvm_stat(vm->fd, "pages_4k"),
+		     "KVM maps the guest by 1 page of 1 GiB");
+		return 0;
+	case HC_LINUX_CONVERTED:
+		return 0;
+	case HC_LINUX_DONE:
+		fact(!a, "the guest's own checks that failed: %lu", a);
+		*done = true;
+		return 0;
+	}
+	return -1;
+}
+
+static void run_ordinary_guest(struct counters start)
+{
+	bool done = false;
+	struct vm vm;
+
+	printf("\n%sThird act: a guest that knows nothing of it, all of it secret%s\n",
+	       ink(BOLD), ink(NORMAL));
+	step(14, "A file of one secret block; Linux boots from it");
+	file_size = GB;
+	gmem = gmem_create(GB, GB, GMEMFD_CREATE_SECRET);
+	EXPECT_EQ(gmem_allocate(gmem, 0, GB), 0);
+	vm_create_empty(&vm, gmem, GB);
+	vm.hypercall = ordinary_guest_asks;
+	vm.data = &done;
+	vm.rest = GMEMFD_ATTRIBUTE_SECRET;
+	linux_boot(&vm, 1, "loglevel=3 convert=0", true);
+	fact(done, "the guest has powered off");
+	draw_map();
+
+	step(17, "VM and file are closed");
+	vm_destroy(&vm);
+	close(gmem);
+	all_is_home(start);
+}
+
 int main(int argc, char **argv)
 {
 	const char *no_color = getenv("NO_COLOR");
@@ -597,6 +689,7 @@ int main(int argc, char **argv)
 	make_block_private(p);
 	end(p, start);
 	run_guest(start);
+	run_ordinary_guest(start);
 	printf("\n%sdemo: all %d facts hold%s\n", ink(BOLD), nr_facts, ink(NORMAL));
 	return 0;
 }

@@ -73,9 +73,9 @@
  * The page is the guest's and that of who maps the file, but not the kernel's: it is
  * out of the direct map, and nobody can hold a reference to it.  Loads, stores and system
  * calls that copy reach it.  Calls that need a reference do not (O_DIRECT, vmsplice,
- * fixed io_uring buffers, process_vm_readv, ptrace, VFIO): they fail with EFAULT, or with
- * EEXIST where gmemfd_info.max_secret_entry is 4096.  Only in files that were made with
- * GMEMFD_CREATE_SECRET.
+ * fixed io_uring buffers, VFIO): they fail with EFAULT, or with EEXIST where
+ * gmemfd_info.max_secret_entry is 4096.  To ptrace and process_vm_readv it is memory that
+ * is not there.  Only in files that were made with GMEMFD_CREATE_SECRET.
  */
 #define GMEMFD_ATTRIBUTE_SECRET		0x10ULL
 
