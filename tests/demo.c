@@ -550,6 +550,14 @@ static uint32_t guest_asks(struct vm *vm, unsigned int nr, uint64_t a, uint64_t 
 	return -1;
 }
 
+/* See linux_boot(). */
+static void guest_interrupted_twice(struct vm *vm)
+{
+	note("the emulator interrupted the guest twice: once more, from the act's beginning");
+	vm_destroy(vm);
+	close(gmem);
+}
+
 static void run_guest(struct counters start)
 {
 	bool done = false;
@@ -567,7 +575,10 @@ static void run_guest(struct counters start)
 	note("its kernel is in %lu MiB that it shares, its processes are in private memory",
 	     LINUX_SHARED / MB);
 	snprintf(append, sizeof(append), "loglevel=3 convert=%d", CONVERSIONS / 2);
-	linux_boot(&vm, 1, append, true);
+	if (!linux_boot(&vm, 1, append, true)) {
+		guest_interrupted_twice(&vm);
+		return run_guest(start);
+	}
 	fact(done, "the guest has powered off");
 	draw_map();
 
@@ -651,7 +662,10 @@ static void run_ordinary_guest(struct counters start)
 	vm.hypercall = ordinary_guest_asks;
 	vm.data = &done;
 	vm.rest = GMEMFD_ATTRIBUTE_SECRET;
-	linux_boot(&vm, 1, "loglevel=3 convert=0", true);
+	if (!linux_boot(&vm, 1, "loglevel=3 convert=0", true)) {
+		guest_interrupted_twice(&vm);
+		return run_ordinary_guest(start);
+	}
 	fact(done, "the guest has powered off");
 	draw_map();
 

@@ -45,6 +45,7 @@ struct machine {
 	char line[256];
 	size_t len;
 	bool verbose;
+	bool interrupted_twice;
 };
 
 static void set_irq(struct vm *vm, int irq, bool level)
@@ -66,6 +67,8 @@ static void print_char(struct machine *machine, char c)
 	machine->len = 0;
 	if (machine->verbose)
 		printf("      | %s\n", machine->line);
+	if (strstr(machine->line, "RIP: 0010:asm_sysvec_apic_timer_interrupt+0x0/"))
+		machine->interrupted_twice = true;
 }
 
 /* A 16550 that is always done with what it was given, and gets no input. */
@@ -381,7 +384,7 @@ static void wait_for_reset(struct vm *vm)
 }
 
 /* noxsave: QEMU 7.2 does not know of a nested guest that it has AVX on. */
-void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose)
+bool linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose)
 {
 	static const char base[] = "console=ttyS0 panic=-1 reboot=k nokaslr "
 				   "io_delay=none noxsave "
@@ -415,4 +418,5 @@ void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose)
 	for (int i = 0; i < nr_vcpus; i++)
 		vcpu_start(&vm->vcpus[i]);
 	wait_for_reset(vm);
+	return !machine.interrupted_twice;
 }

@@ -65,7 +65,8 @@ static uint32_t linux_hypercall(struct vm *vm, unsigned int nr, uint64_t a,
 	return -1;
 }
 
-static void linux_guest(size_t size, size_t block, int cpus, int conversions, bool secret)
+/* False if it has to be done again: see linux_boot(). */
+static bool try_linux_guest(size_t size, size_t block, int cpus, int conversions, bool secret)
 {
 	int gmem = gmem_create(size, block, secret ? GMEMFD_CREATE_SECRET :
 						     GMEMFD_CREATE_INIT_SHARED);
@@ -83,7 +84,11 @@ static void linux_guest(size_t size, size_t block, int cpus, int conversions, bo
 		vm.rest = GMEMFD_ATTRIBUTE_SECRET;
 	snprintf(append, sizeof(append), "loglevel=3 convert=%d %s", conversions / 2,
 		 secret && kvm_reaches_secret() ? "wants=kvm-clock" : "no-kvmclock");
-	linux_boot(&vm, cpus, append, true);
+	if (!linux_boot(&vm, cpus, append, true)) {
+		vm_destroy(&vm);
+		close(gmem);
+		return false;
+	}
 
 	EXPECT(report.exchanged);
 	EXPECT(report.done);
@@ -108,6 +113,16 @@ static void linux_guest(size_t size, size_t block, int cpus, int conversions, bo
 		EXPECT_EQ(report.faults_after, report.faults);
 	vm_destroy(&vm);
 	close(gmem);
+	return true;
+}
+
+static void linux_guest(size_t size, size_t block, int cpus, int conversions, bool secret)
+{
+	int tries = shim_is_module() ? 4 : 1;
+
+	while (tries-- && !try_linux_guest(size, block, cpus, conversions, secret))
+		printf("# the emulator interrupted the guest twice\n");
+	EXPECT(tries >= 0);
 }
 
 /*

@@ -120,8 +120,12 @@ void vcpu_long_mode(struct kvm_sregs *sregs, uint64_t tables);
  * linux.c: boots /bzImage in an all shared file, of which it makes private all
  * but the start, or in an all secret one; and returns when the guest resets.  @append
  * is more kernel command line.
+ *
+ * False if the guest was interrupted at the first instruction of an interrupt's entry, where
+ * interrupts are off, and died of that: QEMU 7.2 does so to nested guests on a busy host,
+ * with Debian's kernel as host and guest.  Then the caller tries again.
  */
 #define LINUX_SHARED	(192 * MB)
-void linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose);
+bool linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose);
 
 #endif /* _TESTS_KVM_VMM_H */
