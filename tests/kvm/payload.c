@@ -600,6 +600,20 @@ static void kvm_writes_clock(struct vm *vm)
 	guest_call(vm, guest_load, 2 * MB, 0, 0);
 }
 
+/* How many guest pages KVM has mapped for itself. */
+static int mapped_by_kvm(void)
+{
+	FILE *f = fopen("/proc/vmallocinfo", "r");
+	char line[512];
+	int nr = 0;
+
+	EXPECT(f);
+	while (fgets(line, sizeof(line), f))
+		nr += strstr(line, "kvm_gmem_provider_map") != NULL;
+	fclose(f);
+	return nr;
+}
+
 /*
  * KVM itself reaches secret and shared pages, and no private ones: as these come and go,
  * and so does the slot.
@@ -633,12 +647,16 @@ static void clock_in_secret_page(size_t size, size_t block)
 		version = info->version;
 		kvm_writes_clock(&vm);
 		EXPECT(info->version != version);
-		/* Private: KVM does not write there. */
+		EXPECT_EQ(mapped_by_kvm(), 1);
+		/* Private: KVM does not write there, nor has it mapped. */
+		version = info->version;
 		EXPECT_EQ(gmem_convert(gmem, 4 * MB + PAGE, PAGE, true), 0);
+		EXPECT_EQ(mapped_by_kvm(), 0);
 		kvm_writes_clock(&vm);
+		EXPECT_EQ(mapped_by_kvm(), 0);
 		EXPECT_EQ(gmem_convert_to(gmem, 4 * MB + PAGE, PAGE,
 					  i % 2 ? 0 : GMEMFD_ATTRIBUTE_SECRET), 0);
-		version = info->version;
+		EXPECT_EQ(info->version, version);
 		kvm_writes_clock(&vm);
 		EXPECT(info->version != version);
 		EXPECT_EQ(gmem_convert_to(gmem, 4 * MB + PAGE, PAGE,
@@ -647,11 +665,14 @@ static void clock_in_secret_page(size_t size, size_t block)
 
 	/* The page is punched, and another one is there. */
 	EXPECT_EQ(gmem_punch(gmem, 4 * MB, 2 * MB), 0);
+	EXPECT_EQ(mapped_by_kvm(), 0);
 	kvm_writes_clock(&vm);
 	EXPECT(info->version);
+	EXPECT_EQ(mapped_by_kvm(), 1);
 
 	/* Another file's page comes to be there, and memory of no file. */
 	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, 4 * MB, 0, NULL, gmem, 0), 0);
+	EXPECT_EQ(mapped_by_kvm(), 0);
 	version = info->version;
 	kvm_writes_clock(&vm);
 	EXPECT_EQ(info->version, version);
@@ -661,7 +682,9 @@ static void clock_in_secret_page(size_t size, size_t block)
 	kvm_writes_clock(&vm);
 	EXPECT_EQ(info->version, version);
 	EXPECT(((struct clock_info *)(anon + PAGE))->version);
+	EXPECT_EQ(mapped_by_kvm(), 1);
 	vm_destroy(&vm);
+	EXPECT_EQ(mapped_by_kvm(), 0);
 	close(other);
 	close(gmem);
 }
@@ -720,6 +743,7 @@ TEST(kvm_clock_when_slot_becomes_secret)
 	EXPECT_EQ(gmem_convert_to(gmem, 4 * MB, 2 * MB, 0), 0);
 	region.memory_size = 2 * MB;
 	EXPECT_EQ(ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &region), 0);
+	EXPECT_EQ(mapped_by_kvm(), 0);
 	version = info->version;
 	kvm_writes_clock(&vm);
 	EXPECT(info->version != version);
