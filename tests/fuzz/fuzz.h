@@ -26,6 +26,7 @@
 #define MAX_THREADS	8
 #define MAX_FILES	12	/* of a thread, gone ones whose memory is held included */
 #define MAX_MAPS	4	/* of a file */
+#define MAX_CUTS	8	/* of a mapping */
 #define MAX_PINS	12	/* of a thread */
 #define MAX_SLOTS	6	/* of a VM, the guest's own apart */
 #define MAX_PATHS	6	/* of a thread */
@@ -74,6 +75,7 @@ struct block {
 struct map {
 	char *addr;
 	unsigned int first, nr;
+	unsigned int cuts[MAX_CUTS], nr_cuts;	/* pages with which a VMA begins */
 };
 
 /**

@@ -172,6 +172,7 @@ void map_file(struct thread *t, struct file *f)
 
 	m->first = 0;
 	m->nr = f->nr_pages;
+	m->nr_cuts = 0;
 	if (one_in(&t->rng, 2)) {
 		m->first = pick_page(t, f, 0, f->nr_pages);
 		m->nr = 1 + below(&t->rng, f->nr_pages - m->first);
@@ -251,7 +252,11 @@ static void op_change_mapping(struct thread *t)
 	case 4:
 		populate(t, f, m, first, nr);
 		return;
-	case 5:		/* as little as this may split a large mapping */
+	case 5:		/* as little as this may split a large mapping, and its VMA for good */
+		if (m->nr_cuts + 2 > MAX_CUTS)
+			return;
+		m->cuts[m->nr_cuts++] = m->first + first;
+		m->cuts[m->nr_cuts++] = m->first + first + nr;
 		TRACE(t, "file %ld: mprotect pages %ld+%ld", f - t->files, m->first + first, nr);
 		EXPECT_EQ(mprotect(p, nr * PAGE, PROT_READ), 0);
 		EXPECT_EQ(mprotect(m->addr, m->nr * PAGE, PROT_READ | PROT_WRITE), 0);
@@ -703,10 +708,20 @@ static void op_punch_in_pieces(struct thread *t)
 		touch(t, f, first + below(&t->rng, f->block_pages));
 }
 
+/* The first page behind @page that is in another VMA, or @last. */
+static unsigned int end_of_vma(const struct map *m, unsigned int page, unsigned int last)
+{
+	for (unsigned int i = 0; i < m->nr_cuts; i++)
+		if (m->cuts[i] > page && m->cuts[i] < last)
+			last = m->cuts[i];
+	return last;
+}
+
+/* It punches VMA by VMA: a block that is in two of them is punched in pieces. */
 static void op_madvise_remove(struct thread *t)
 {
 	struct file *f = pick_mapped(t);
-	unsigned int first, nr;
+	unsigned int first, nr, next;
 	struct map *m;
 
 	if (!f || f->fd < 0)
@@ -717,7 +732,11 @@ static void op_madvise_remove(struct thread *t)
 	TRACE(t, "file %ld: MADV_REMOVE pages %ld+%ld", f - t->files, m->first + first, nr);
 	AGREE(t, !madvise(m->addr + first * PAGE, nr * PAGE, MADV_REMOVE),
 	      "MADV_REMOVE: errno %d", errno);
-	model_punch(t, f, m->first + first, m->first + first + nr);
+	first += m->first;
+	for (unsigned int last = first + nr; first < last; first = next) {
+		next = end_of_vma(m, first, last);
+		model_punch(t, f, first, next);
+	}
 	check_allocated(t, f);
 }
 
