@@ -87,6 +87,8 @@ struct map {
  * @away: blocks that have left while held
  * @pinned: pages of ours held, each time counted
  * @tag: contents of each page, see tagged_word()
+ * @private: pages that are not shared
+ * @secret: those of them that can be mapped
  * @pins: references to each page
  */
 struct file {
@@ -102,9 +104,9 @@ struct file {
 
 	struct block *blocks;
 	uint64_t *tag;
-	uint8_t *private, *punched, *pins;
+	uint8_t *private, *secret, *punched, *pins;
 	uint8_t *ready, *split;			/* by region */
-	uint16_t *region_private, *region_pins;
+	uint16_t *region_private, *region_secret, *region_pins;
 	void *store;
 	size_t store_size;
 };
@@ -229,12 +231,13 @@ struct thread {
 	int shared_fd, shared_slot;
 	char *shared_map;
 	uint64_t *shared_tag;
-	uint8_t *shared_private, *shared_pins, *shared_touched;
+	uint8_t *shared_private, *shared_secret, *shared_pins, *shared_touched;
 	struct { struct holder holder; unsigned int first; } shared_holds[4];
 };
 
 /* main.c */
 extern long pool_size[2];	/* huge pages of 2 MiB and of 1 GiB */
+extern uint64_t max_secret_entry;	/* see struct gmemfd_info */
 extern pthread_rwlock_t fork_lock;
 bool without(const char *what);
 _Noreturn void differ(struct thread *t, const char *fmt, ...)
@@ -264,6 +267,16 @@ void check_page(struct thread *t, const char *buf, uint64_t tag, const char *how
 		long page);
 
 /* model.c */
+uint64_t pick_flags(struct rng *rng);
+bool small_shared(uint64_t flags);
+bool is_refusal(int err);
+uint64_t any_attributes(struct rng *rng, uint64_t flags);
+uint64_t not_shared(struct rng *rng, uint64_t flags);
+uint64_t attributes_of(const struct file *f, unsigned int page);
+uint64_t other_attributes(struct thread *t, const struct file *f, unsigned int page);
+bool out_of_reach(const struct file *f, unsigned int page);
+int convert_range(int fd, const struct gmemfd_convert_range *range, uint64_t *timeout,
+		  uint64_t *at);
 struct gmemfd_range range_at(struct thread *t, struct file *f, unsigned int first,
 			     unsigned int last);
 void check_one_or_other(struct thread *t, struct file *f,
@@ -273,6 +286,7 @@ struct file *model_create(struct thread *t, int fd, size_t size, size_t block_si
 struct block *block_of(struct file *f, unsigned int page);
 bool model_touch(struct file *f, unsigned int page);
 bool model_touch_guest(struct file *f, unsigned int page);
+bool model_reference(struct file *f, unsigned int page);
 bool model_allocate(struct file *f, unsigned int first, unsigned int last);
 void model_punch(struct thread *t, struct file *f, unsigned int first,
 		 unsigned int last);
@@ -307,7 +321,7 @@ void file_put(struct thread *t, struct file *f);
 
 /* holders.c */
 void ring_set_up(struct thread *t);
-void ring_set(struct thread *t, int slot, void *addr, size_t size, int err);
+void ring_set(struct thread *t, int slot, void *addr, size_t size, bool want);
 void ring_clear(struct thread *t, int slot);
 void ring_read(struct thread *t, int slot, char *addr, char *buf);
 void ring_write(struct thread *t, int slot, char *addr, char *buf);

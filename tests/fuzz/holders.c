@@ -56,14 +56,14 @@ static int ring_update(struct thread *t, int slot, struct iovec *iov)
 	return ring_register(t, IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof(update));
 }
 
-/* Register a buffer, or fail with @err. */
-void ring_set(struct thread *t, int slot, void *addr, size_t size, int err)
+/* Register a buffer, or be refused. */
+void ring_set(struct thread *t, int slot, void *addr, size_t size, bool want)
 {
 	struct iovec iov = { addr, size };
 	int ret = ring_update(t, slot, &iov);
 
-	AGREE(t, err ? ret < 0 && errno == err : ret == 1,
-	      "registering a buffer: %d, errno %d, not %d", ret, errno, err);
+	AGREE(t, want ? ret == 1 : ret < 0 && is_refusal(errno),
+	      "registering a buffer: %d, errno %d; it can be had: %d", ret, errno, want);
 }
 
 void ring_clear(struct thread *t, int slot)
@@ -116,7 +116,7 @@ unsigned int pipe_hold(struct thread *t, struct holder *h, char *addr,
 
 	EXPECT_EQ(pipe(h->pipe), 0);
 	ret = vmsplice(h->pipe[1], &iov, 1, 0);
-	AGREE(t, ret > 0 ? ret % PAGE == 0 : errno == EFAULT,
+	AGREE(t, ret > 0 ? ret % PAGE == 0 : is_refusal(errno),
 	      "vmsplice: %ld, errno %d", ret, errno);
 	if (ret > 0)
 		return ret / PAGE;
@@ -156,7 +156,7 @@ void pin_some(struct thread *t, struct file *f)
 	if (f->private[first] && !one_in(&t->rng, 10))
 		return;
 
-	while (ok < nr && model_touch(f, first + ok))
+	while (ok < nr && model_reference(f, first + ok))
 		ok++;
 	if (one_in(&t->rng, 2)) {
 		TRACE(t, "file %ld: vmsplice pages %ld+%ld, %ld of them go", f - t->files,
@@ -170,7 +170,7 @@ void pin_some(struct thread *t, struct file *f)
 		h->slot = h - t->pins;
 		TRACE(t, "file %ld: register pages %ld+%ld as buffer %ld, %ld of them go",
 		      f - t->files, first, nr, h->slot, ok);
-		ring_set(t, h->slot, h->addr, nr * PAGE, ok < nr ? EFAULT : 0);
+		ring_set(t, h->slot, h->addr, nr * PAGE, ok == nr);
 		if (ok < nr)
 			return;
 		h->kind = RING;
@@ -313,7 +313,7 @@ void op_unpin_while_waiting(struct thread *t)
 		/* Mostly while it still thinks that this will pass. */
 		.usec = below(&t->rng, one_in(&t->rng, 3) ? 80000 : 3000),
 	};
-	struct gmemfd_convert_range range = { .attributes = GMEMFD_ATTRIBUTE_PRIVATE };
+	struct gmemfd_convert_range range;
 	uint64_t at = 1, timeout = ~0ULL;
 	struct holder *h = later.holder;
 	struct file *f;
@@ -325,13 +325,15 @@ void op_unpin_while_waiting(struct thread *t)
 	f = h->held[0].file;
 	page = h->held[0].page;
 	n = below(&t->rng, 20);
+	range.attributes = not_shared(&t->rng, f->flags);
 	range.offset = (page > n ? page - n : 0) * PAGE;
 	range.size = (1 + n + below(&t->rng, 20)) * PAGE;
 	if (range.offset + range.size > f->size)
 		range.size = f->size - range.offset;
 
-	TRACE(t, "file %ld: convert pages %ld+%ld, holder %ld goes after %ld us",
-	      f - t->files, range.offset / PAGE, range.size / PAGE, h - t->pins, later.usec);
+	TRACE(t, "file %ld: convert pages %ld+%ld, attributes %#lx, holder %ld goes after %ld us",
+	      f - t->files, range.offset / PAGE, range.size / PAGE, range.attributes,
+	      h - t->pins, later.usec);
 	kind = h->kind;
 	nr = h->nr;
 	for (unsigned int i = 0; i < nr; i++)
@@ -343,7 +345,7 @@ void op_unpin_while_waiting(struct thread *t)
 		return;
 	}
 	EXPECT_EQ(pthread_create(&t->helper, NULL, drop_later, &later), 0);
-	ret = gmem_convert_wait(f->fd, range.offset, range.size, &timeout, &at);
+	ret = convert_range(f->fd, &range, &timeout, &at);
 	AGREE(t, !ret && at == 1 && timeout == ~0ULL,
 	      "waiting for holder %ld of kind %u: %d, errno %d at page %lu",
 	      h - t->pins, kind, ret, errno, at / PAGE);

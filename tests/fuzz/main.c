@@ -27,6 +27,7 @@ static pthread_barrier_t barrier;
 static bool leave;
 
 long pool_size[2];
+uint64_t max_secret_entry;
 static long free_before[2], reserved_before[2];
 
 /* Against a child that inherits what another thread is about to exempt. */
@@ -387,6 +388,7 @@ int main(int argc, char **argv)
 {
 	uint64_t seed = option(argc, argv, "--seed", mix(time(NULL)) >> 20);
 	time_t start = now(), end, said = start;
+	struct gmemfd_info info = { };
 	uint64_t total = 0, rounds, wanted;
 	long passing = 0, map_before[3];
 	pid_t pid;
@@ -414,6 +416,8 @@ int main(int argc, char **argv)
 		progress[i].page = (char *)progress + MAX_THREADS * sizeof(*progress) + i * PAGE;
 	pool_size[0] = pool(2 * MB, "nr_hugepages");
 	pool_size[1] = pool(GB, "nr_hugepages");
+	EXPECT_EQ(ioctl(gmem_device(), GMEMFD_GET_INFO, &info), 0);
+	max_secret_entry = info.max_secret_entry;
 
 	if (!without("stop"))
 		stop_set_up(nr_threads);

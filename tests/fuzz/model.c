@@ -9,9 +9,81 @@ struct block *block_of(struct file *f, unsigned int page)
 	return &f->blocks[page / f->block_pages];
 }
 
-static bool small_shared(const struct file *f)
+/* All that there are, apart from the node. */
+uint64_t pick_flags(struct rng *rng)
 {
-	return f->flags & GMEMFD_CREATE_SMALL_SHARED;
+	uint64_t flags = below(rng, 8);
+
+	if (max_secret_entry && one_in(rng, 2))
+		flags = (flags & ~GMEMFD_CREATE_KEEP_DIRECT_MAP) | GMEMFD_CREATE_SECRET;
+	return flags;
+}
+
+/* Some kernels cannot map a large folio beside secret pages. */
+bool small_shared(uint64_t flags)
+{
+	return flags & GMEMFD_CREATE_SMALL_SHARED ||
+	       (flags & GMEMFD_CREATE_SECRET && max_secret_entry == PAGE);
+}
+
+/* Is this what answers to who wants a reference that cannot be had? */
+bool is_refusal(int err)
+{
+	return err == EFAULT || (err == EEXIST && max_secret_entry == PAGE);
+}
+
+/* Attributes that pages of a file can have */
+
+uint64_t any_attributes(struct rng *rng, uint64_t flags)
+{
+	return one_in(rng, 2 + !!(flags & GMEMFD_CREATE_SECRET)) ? 0 : not_shared(rng, flags);
+}
+
+uint64_t not_shared(struct rng *rng, uint64_t flags)
+{
+	return flags & GMEMFD_CREATE_SECRET && one_in(rng, 2) ? GMEMFD_ATTRIBUTE_SECRET :
+								GMEMFD_ATTRIBUTE_PRIVATE;
+}
+
+uint64_t attributes_of(const struct file *f, unsigned int page)
+{
+	if (f->secret[page])
+		return GMEMFD_ATTRIBUTE_SECRET;
+	return f->private[page] ? GMEMFD_ATTRIBUTE_PRIVATE : 0;
+}
+
+/* Others than the page has. */
+uint64_t other_attributes(struct thread *t, const struct file *f, unsigned int page)
+{
+	uint64_t attributes;
+
+	do {
+		attributes = any_attributes(&t->rng, f->flags);
+	} while (attributes == attributes_of(f, page));
+	return attributes;
+}
+
+/* Can user space not access it? */
+bool out_of_reach(const struct file *f, unsigned int page)
+{
+	return f->private[page] && !f->secret[page];
+}
+
+/* Waits if there is a timeout. */
+int convert_range(int fd, const struct gmemfd_convert_range *range, uint64_t *timeout,
+		  uint64_t *at)
+{
+	struct gmemfd_convert arg = {
+		.offset = range->offset, .size = range->size,
+		.attributes = range->attributes, .error_offset = *at,
+		.flags = timeout ? GMEMFD_CONVERT_WAIT : 0, .timeout = timeout ? *timeout : 0,
+	};
+	int ret = ioctl(fd, GMEMFD_CONVERT, &arg);
+
+	if (timeout)
+		*timeout = arg.timeout;
+	*at = arg.error_offset;
+	return ret;
 }
 
 /* Should a region's folios be as large as the region? */
@@ -19,13 +91,14 @@ static bool region_large(const struct file *f, unsigned int r)
 {
 	if (f->region_private[r] == REGION_PAGES)
 		return true;
-	return !f->region_private[r] && !small_shared(f);
+	return !f->region_private[r] && !small_shared(f->flags);
 }
 
 struct file *model_create(struct thread *t, int fd, size_t size, size_t block_size,
 			  uint64_t flags)
 {
 	bool private = !(flags & GMEMFD_CREATE_INIT_SHARED);
+	bool secret = private && flags & GMEMFD_CREATE_SECRET;
 	unsigned int nr = size / PAGE, regions = nr / REGION_PAGES;
 	struct file *f = t->files;
 	char *store;
@@ -39,7 +112,7 @@ struct file *model_create(struct thread *t, int fd, size_t size, size_t block_si
 		.block_pages = block_size / PAGE,
 	};
 	/* Shared memory: fork need not write-protect it, and it starts out zero. */
-	f->store_size = nr * 11UL + regions * 6UL + f->nr_blocks * sizeof(struct block);
+	f->store_size = nr * 12UL + regions * 8UL + f->nr_blocks * sizeof(struct block);
 	store = mmap(NULL, f->store_size, PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	EXPECT(store != MAP_FAILED);
@@ -50,17 +123,23 @@ struct file *model_create(struct thread *t, int fd, size_t size, size_t block_si
 	store += f->nr_blocks * sizeof(struct block);
 	f->region_private = (void *)store;
 	store += regions * 2UL;
+	f->region_secret = (void *)store;
+	store += regions * 2UL;
 	f->region_pins = (void *)store;
 	store += regions * 2UL;
 	f->ready = (void *)store;
 	f->split = f->ready + regions;
 	f->private = f->split + regions;
-	f->punched = f->private + nr;
+	f->secret = f->private + nr;
+	f->punched = f->secret + nr;
 	f->pins = f->punched + nr;
 
 	memset(f->private, private, nr);
-	for (unsigned int r = 0; r < regions; r++)
+	memset(f->secret, secret, nr);
+	for (unsigned int r = 0; r < regions; r++) {
 		f->region_private[r] = private ? REGION_PAGES : 0;
+		f->region_secret[r] = secret ? REGION_PAGES : 0;
+	}
 	for (unsigned int b = 0; b < f->nr_blocks; b++)
 		f->blocks[b].private = private ? f->block_pages : 0;
 	return f;
@@ -80,26 +159,37 @@ static void set_punched(struct file *f, unsigned int first, unsigned int last,
 	memset(f->punched + first, how, last - first);
 }
 
-static void set_private(struct file *f, unsigned int first, unsigned int last,
-			bool private)
+/* Pages of one region get or lose a mark; returns how many more of them have it now. */
+static int set_marks(uint8_t *marks, uint16_t *of_region, unsigned int first,
+		     unsigned int last, bool mark)
+{
+	unsigned int r = first / REGION_PAGES, nr = last - first, old = 0;
+	int more;
+
+	if (nr == REGION_PAGES)
+		old = of_region[r];
+	else
+		for (unsigned int p = first; p < last; p++)
+			old += marks[p];
+	more = (mark ? nr : 0) - old;
+	memset(marks + first, mark, nr);
+	of_region[r] += more;
+	return more;
+}
+
+static void set_attributes(struct file *f, unsigned int first, unsigned int last,
+			   uint64_t attributes)
 {
 	unsigned int next;
 
 	for (; first < last; first = next) {
-		unsigned int r = first / REGION_PAGES, old = 0, new;
-
-		next = (r + 1) * REGION_PAGES;
+		next = (first / REGION_PAGES + 1) * REGION_PAGES;
 		if (next > last)
 			next = last;
-		if (next - first == REGION_PAGES)
-			old = f->region_private[r];
-		else
-			for (unsigned int p = first; p < next; p++)
-				old += f->private[p];
-		new = private ? next - first : 0;
-		memset(f->private + first, private, next - first);
-		f->region_private[r] += new - old;
-		block_of(f, first)->private += new - old;
+		block_of(f, first)->private +=
+			set_marks(f->private, f->region_private, first, next, attributes);
+		set_marks(f->secret, f->region_secret, first, next,
+			  attributes == GMEMFD_ATTRIBUTE_SECRET);
 	}
 }
 
@@ -141,12 +231,15 @@ static void perhaps_touched(struct file *f, unsigned int first, unsigned int las
 /*
  * User space, or the kernel on its behalf, touches a page: false if it cannot.
  * Where the region could be one folio a fault is for all of it; but whether
- * there is a fault depends on what is mapped still.
+ * there is a fault depends on what is mapped still.  Secret pages have no folio
+ * that matters, and are as a guest's.
  */
 bool model_touch(struct file *f, unsigned int page)
 {
 	unsigned int r = page / REGION_PAGES, lo = page, hi = page + 1;
 
+	if (f->secret[page])
+		return model_touch_guest(f, page);
 	if (f->private[page])
 		return false;
 	if (region_large(f, r)) {
@@ -190,6 +283,12 @@ bool model_touch_guest(struct file *f, unsigned int page)
 		perhaps_touched(f, lo, lo + REGION_PAGES);
 	set_punched(f, page, page + 1, KEPT);
 	return true;
+}
+
+/* Somebody wants a reference to a page, and touches it even if he does not get one. */
+bool model_reference(struct file *f, unsigned int page)
+{
+	return model_touch(f, page) && !f->private[page];
 }
 
 /* fallocate() of a range; false where memory is missing. */
@@ -368,8 +467,7 @@ void model_convert(struct file *f, const struct gmemfd_convert_range *ranges,
 	for (unsigned int i = 0; i < nr; i++) {
 		unsigned int first = ranges[i].offset / PAGE;
 
-		set_private(f, first, first + ranges[i].size / PAGE,
-			    ranges[i].attributes);
+		set_attributes(f, first, first + ranges[i].size / PAGE, ranges[i].attributes);
 	}
 	for (unsigned int i = 0; i < nr; i++) {
 		unsigned int r = ranges[i].offset / PAGE / REGION_PAGES;
@@ -449,7 +547,8 @@ static void describe(const struct file *f, unsigned int page,
 	const struct block *block = &f->blocks[page / f->block_pages];
 	unsigned int r = page / REGION_PAGES;
 
-	range->flags = f->private[page] ? GMEMFD_RANGE_PRIVATE : 0;
+	range->flags = f->secret[page] ? GMEMFD_RANGE_SECRET :
+		       f->private[page] ? GMEMFD_RANGE_PRIVATE : 0;
 	range->folio_order = 0;
 	if (!block->allocated)
 		return;
@@ -460,6 +559,13 @@ static void describe(const struct file *f, unsigned int page,
 		range->folio_order = f->block_size == GB ? 18 : 9;
 	else if (!f->split[r])
 		range->folio_order = 9;
+}
+
+/* Are a region's pages all private or all shared, and if private, all or none secret? */
+static bool region_uniform(const struct file *f, unsigned int r)
+{
+	return (!f->region_private[r] || f->region_private[r] == REGION_PAGES) &&
+	       (!f->region_secret[r] || f->region_secret[r] == REGION_PAGES);
 }
 
 static unsigned int next_range(const struct file *f, unsigned int first,
@@ -478,10 +584,10 @@ static unsigned int next_range(const struct file *f, unsigned int first,
 			break;
 		if (end > last)
 			end = last;
-		if (f->region_private[r] && f->region_private[r] != REGION_PAGES) {
-			bool private = f->private[p];
+		if (!region_uniform(f, r)) {
+			uint64_t attributes = attributes_of(f, p);
 
-			while (++p < end && f->private[p] == private)
+			while (++p < end && attributes_of(f, p) == attributes)
 				;
 		} else {
 			p = end;
@@ -528,10 +634,15 @@ void check_one_or_other(struct thread *t, struct file *f,
 
 	while (p < last) {
 		struct gmemfd_range got = range_at(t, f, p, last);
-		bool done = !(got.flags & GMEMFD_RANGE_PRIVATE) == !range->attributes;
+		uint64_t now = got.flags & GMEMFD_RANGE_SECRET ? GMEMFD_ATTRIBUTE_SECRET :
+			       got.flags & GMEMFD_RANGE_PRIVATE ? GMEMFD_ATTRIBUTE_PRIVATE : 0;
+		bool done = now == range->attributes;
 
 		for (unsigned int end = p + got.size / PAGE; p < end; p++) {
-			if (f->private[p] == !!range->attributes)
+			AGREE(t, done || now == attributes_of(f, p),
+			      "page %u has attributes %#lx, neither %#lx nor %#lx", p, now,
+			      attributes_of(f, p), (uint64_t)range->attributes);
+			if (attributes_of(f, p) == range->attributes)
 				continue;
 			AGREE(t, converted < 0 || converted == done,
 			      "page %u has been converted %d, pages before it %d", p, done,
@@ -562,14 +673,16 @@ void check_allocated(struct thread *t, struct file *f)
 /* fstat() and fdinfo. */
 void check_totals(struct thread *t, struct file *f)
 {
-	unsigned long private = 0, split = 0;
+	unsigned long private = 0, secret = 0, split = 0;
 	char path[64], text[1024];
 	int fd, n;
 
 	for (unsigned int b = 0; b < f->nr_blocks; b++)
 		private += f->blocks[b].private;
-	for (unsigned int r = 0; r < f->nr_pages / REGION_PAGES; r++)
+	for (unsigned int r = 0; r < f->nr_pages / REGION_PAGES; r++) {
+		secret += f->region_secret[r];
 		split += f->split[r];
+	}
 	check_allocated(t, f);
 	snprintf(path, sizeof(path), "/proc/thread-self/fdinfo/%d", f->fd);
 	fd = open(path, O_RDONLY);
@@ -581,9 +694,11 @@ void check_totals(struct thread *t, struct file *f)
 	      fdinfo_number(text, "gmem_block_size:", 10) == f->block_size &&
 	      fdinfo_number(text, "gmem_flags:", 16) == f->flags &&
 	      fdinfo_number(text, "gmem_allocated:", 10) == f->allocated * f->block_size &&
-	      fdinfo_number(text, "gmem_private:", 10) == private * PAGE &&
+	      fdinfo_number(text, "gmem_private:", 10) == (private - secret) * PAGE &&
+	      fdinfo_number(text, "gmem_secret:", 10) == secret * PAGE &&
 	      fdinfo_number(text, "gmem_shared:", 10) == f->size - private * PAGE &&
 	      fdinfo_number(text, "gmem_split:", 10) == split * 2 * MB,
-	      "fdinfo, not allocated %lu private %lu split %lu:\n%s",
-	      f->allocated * f->block_size, private * PAGE, split * 2 * MB, text);
+	      "fdinfo, not allocated %lu private %lu secret %lu split %lu:\n%s",
+	      f->allocated * f->block_size, (private - secret) * PAGE, secret * PAGE,
+	      split * 2 * MB, text);
 }

@@ -89,7 +89,7 @@ void pick_range(struct thread *t, struct file *f, unsigned int *first, unsigned 
 
 static void create(struct thread *t)
 {
-	uint64_t flags = below(&t->rng, 8);	/* all that there are */
+	uint64_t flags = pick_flags(&t->rng);
 	size_t used = 0, block = 2 * MB, size;
 	bool have_1g = false;
 	int fd, free = 0;
@@ -293,7 +293,7 @@ static void see_frame(struct thread *t, struct file *f, const char *p, unsigned 
 static void access_page(struct thread *t, struct file *f, char *p, unsigned int page)
 {
 	struct iovec here = { t->buf, PAGE }, there = { p, PAGE };
-	bool want = model_touch(f, page), ok;
+	bool want = model_touch(f, page), reference = want && !f->private[page], ok;
 	unsigned int kind = below(&t->rng, 100);
 	uint64_t tag = new_tag(t);
 	long ret;
@@ -335,20 +335,22 @@ static void access_page(struct thread *t, struct file *f, char *p, unsigned int 
 		if (!ok)
 			EXPECT_EQ(read(t->pipe[0], t->buf, PAGE), (long)PAGE);
 	} else if (kind < 96) {
-		TRACE(t, "file %ld: process_vm_readv page %ld: %ld", f - t->files, page, want);
+		TRACE(t, "file %ld: process_vm_readv page %ld: %ld", f - t->files, page,
+		      reference);
 		ret = process_vm_readv(getpid(), &here, 1, &there, 1, 0);
 		ok = ret == (long)PAGE;
-		AGREE(t, ok == want && (ok || errno == EFAULT),
+		AGREE(t, ok == reference && (ok || errno == EFAULT),
 		      "process_vm_readv of page %u: %ld, errno %d", page, ret, errno);
 		if (ok)
 			check_page(t, t->buf, f->tag[page], "process_vm_readv", page);
 		return;
 	} else {
-		TRACE(t, "file %ld: process_vm_writev page %ld: %ld", f - t->files, page, want);
+		TRACE(t, "file %ld: process_vm_writev page %ld: %ld", f - t->files, page,
+		      reference);
 		page_fill(t->buf, tag);
 		ret = process_vm_writev(getpid(), &here, 1, &there, 1, 0);
 		ok = ret == (long)PAGE;
-		AGREE(t, ok == want && (ok || errno == EFAULT),
+		AGREE(t, ok == reference && (ok || errno == EFAULT),
 		      "process_vm_writev of page %u: %ld, errno %d", page, ret, errno);
 	}
 	if (ok)
@@ -366,7 +368,7 @@ static void op_access(struct thread *t)
 	m = &f->maps[below(&t->rng, f->nr_maps)];
 	first = pick_page(t, f, m->first, m->nr);
 	/* Most go where something is. */
-	for (int i = 0; i < 2 && f->private[first]; i++)
+	for (int i = 0; i < 2 && out_of_reach(f, first); i++)
 		first = pick_page(t, f, m->first, m->nr);
 	nr = one_in(&t->rng, 2) ? 1 : 1 + below(&t->rng, 4);
 	for (unsigned int i = first; i < first + nr && i < m->first + m->nr; i++)
@@ -387,7 +389,7 @@ static long page_of_guest(struct thread *t, struct file *f)
 	return -1;
 }
 
-/* Frames stay; private ones are out of the kernel's sight. */
+/* Frames stay; private and secret ones are out of the kernel's sight. */
 static void op_frame(struct thread *t)
 {
 	struct file *f = pick_mapped(t);
@@ -405,9 +407,10 @@ static void op_frame(struct thread *t)
 	for (int i = 0; i < 8 && !(f->private[page] && f->tag[page]); i++)
 		page = pick_page(t, f, m->first, m->nr);
 	block = block_of(f, page);
-	TRACE(t, "file %ld: frame of page %ld, private %ld", f - t->files, page,
-	      f->private[page]);
-	if (!f->private[page]) {
+	TRACE(t, "file %ld: frame of page %ld, attributes %#lx", f - t->files, page,
+	      attributes_of(f, page));
+	/* The guest's need not be in this mapping. */
+	if (!out_of_reach(f, page) && page >= m->first && page < m->first + m->nr) {
 		char *p = m->addr + (page - m->first) * PAGE;
 
 		if (!model_touch(f, page))
@@ -425,11 +428,6 @@ static void op_frame(struct thread *t)
 }
 
 /* Conversions */
-
-static uint64_t attributes(bool private)
-{
-	return private ? GMEMFD_ATTRIBUTE_PRIVATE : 0;
-}
 
 /* What it answers to ranges in ascending order, and what comes of it. */
 void expect_conversion(struct thread *t, struct file *f,
@@ -456,27 +454,31 @@ static void op_convert(struct thread *t)
 	struct file *f = pick_file(t);
 	struct gmemfd_convert_range range;
 	unsigned int first, nr, usec = 0;
-	bool private;
+	bool upstream = one_in(&t->rng, 8);
+	uint64_t attributes;
 	int ret, err;
 
 	if (!f)
 		return;
 	pick_range(t, f, &first, &nr);
-	private = one_in(&t->rng, 4) ? one_in(&t->rng, 2) : !f->private[first];
-	range = (struct gmemfd_convert_range) {
-		first * PAGE, nr * PAGE, attributes(private)
-	};
+	attributes = one_in(&t->rng, 4) ? any_attributes(&t->rng, f->flags) :
+					  other_attributes(t, f, first);
+	/* By upstream's number, what is not private is secret where it can be. */
+	if (upstream && !attributes && f->flags & GMEMFD_CREATE_SECRET)
+		attributes = GMEMFD_ATTRIBUTE_SECRET;
+	range = (struct gmemfd_convert_range) { first * PAGE, nr * PAGE, attributes };
 	if (one_in(&t->rng, 50))
 		usec = 1 + below(&t->rng, 300);
-	TRACE(t, "file %ld: convert pages %ld+%ld, private %ld, signal after %ld us",
-	      f - t->files, first, nr, private, usec);
+	TRACE(t, "file %ld: convert pages %ld+%ld, attributes %#lx, upstream %ld, signal after %ld us",
+	      f - t->files, first, nr, attributes, upstream, usec);
+	if (upstream && attributes == GMEMFD_ATTRIBUTE_SECRET)
+		attributes = 0;
 	arg.offset = range.offset;
 	arg.size = range.size;
-	arg.attributes = range.attributes;
+	arg.attributes = attributes;
 	if (usec)
 		signals_start(t, usec, true);
-	ret = ioctl(f->fd, one_in(&t->rng, 8) ? GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2 :
-					       GMEMFD_CONVERT, &arg);
+	ret = ioctl(f->fd, upstream ? GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2 : GMEMFD_CONVERT, &arg);
 	err = errno;
 	if (usec)
 		signals_stop(t);
@@ -507,7 +509,7 @@ static unsigned int pick_ranges(struct thread *t, struct file *f,
 			nr = f->nr_pages - first;
 		ranges[n] = (struct gmemfd_convert_range) {
 			first * PAGE, nr * PAGE,
-			attributes(mixed ? !f->private[first] : one_in(&t->rng, 2))
+			mixed ? other_attributes(t, f, first) : any_attributes(&t->rng, f->flags)
 		};
 		first += nr + below(&t->rng, gap);
 	}
@@ -625,7 +627,9 @@ static bool touch_by_guest(struct thread *t, struct file *f, unsigned int page,
  */
 static void touch(struct thread *t, struct file *f, unsigned int page)
 {
-	unsigned int near = page / REGION_PAGES * REGION_PAGES + below(&t->rng, REGION_PAGES);
+	/* One fault maps as much as a region, or 16 secret pages. */
+	unsigned int around = one_in(&t->rng, 2) ? REGION_PAGES : 16;
+	unsigned int near = page / around * around + below(&t->rng, around);
 	bool both = one_in(&t->rng, 2);
 	unsigned int n = below(&t->rng, 3);
 
@@ -797,7 +801,7 @@ static void op_totals(struct thread *t)
 
 #define LOOK_AT	700U	/* pages */
 
-/* All states, and the contents of many shared pages that are there. */
+/* All states, and the contents of many pages that are there and can be reached. */
 static void op_check_all(struct thread *t)
 {
 	struct file *f = pick_file(t);
@@ -820,7 +824,7 @@ static void op_check_all(struct thread *t)
 			n += REGION_PAGES - 1 - i % REGION_PAGES;
 			continue;
 		}
-		if (f->private[i])
+		if (out_of_reach(f, i))
 			continue;
 		model_touch(f, i);
 		AGREE(t, load_page(p + i * PAGE, t->buf), "page %u is out of reach", i);
@@ -852,9 +856,10 @@ static void bad_convert(struct thread *t, struct file *f)
 {
 	struct gmemfd_convert arg = {
 		.offset = below(&t->rng, f->nr_pages) * PAGE, .size = PAGE,
-		.attributes = attributes(one_in(&t->rng, 2)), .error_offset = 1,
+		.attributes = any_attributes(&t->rng, f->flags), .error_offset = 1,
 	};
-	unsigned int kind = below(&t->rng, 11);
+	unsigned long request = GMEMFD_CONVERT;
+	unsigned int kind = below(&t->rng, 12);
 	void *argp = &arg;
 	int want = EINVAL, err;
 
@@ -864,15 +869,23 @@ static void bad_convert(struct thread *t, struct file *f)
 	case 2: arg.size = 0; break;
 	case 3: arg.size = f->size - arg.offset + PAGE; break;
 	case 4: arg.size = -arg.offset; break;
-	case 5: arg.attributes |= 1ULL << (4 + below(&t->rng, 60)); break;
+	case 5: arg.attributes |= 1ULL << (5 + below(&t->rng, 59)); break;
 	case 6: arg.attributes |= 1 << below(&t->rng, 3); break;
 	case 7: arg.flags |= 2ULL << below(&t->rng, 63); break;
 	case 8: arg.reserved[below(&t->rng, 10)] = 1; break;
 	case 9: arg.timeout = 1; break;
 	case 10: argp = NULL; want = EFAULT; break;
+	case 11:	/* to secret where that is not known, or to more than that */
+		arg.attributes = GMEMFD_ATTRIBUTE_SECRET;
+		if (one_in(&t->rng, 2))
+			request = GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2;
+		else if (f->flags & GMEMFD_CREATE_SECRET || one_in(&t->rng, 2))
+			arg.attributes |= GMEMFD_ATTRIBUTE_PRIVATE;
+		break;
 	}
-	TRACE(t, "file %ld: bad conversion %ld", f - t->files, kind);
-	err = ioctl(f->fd, GMEMFD_CONVERT, argp) ? errno : 0;
+	TRACE(t, "file %ld: bad conversion %ld, attributes %#lx", f - t->files, kind,
+	      arg.attributes);
+	err = ioctl(f->fd, request, argp) ? errno : 0;
 	AGREE(t, err == want && arg.error_offset == 1, "bad conversion %u: errno %d, not %d",
 	      kind, err, want);
 }
@@ -896,7 +909,11 @@ static void bad_ranges(struct thread *t, struct file *f)
 	case 5: arg.ranges = 0; want = EFAULT; break;
 	case 6: range->size = 0; break;
 	case 7: range->offset++; break;
-	case 8: range->attributes |= 16; break;
+	case 8:
+		range->attributes |= GMEMFD_ATTRIBUTE_SECRET;
+		if (f->flags & GMEMFD_CREATE_SECRET)
+			range->attributes |= one_in(&t->rng, 2) ? GMEMFD_ATTRIBUTE_PRIVATE : 32;
+		break;
 	case 9: range->size = f->size - range->offset + PAGE; break;
 	case 10: arg.timeout = 5; break;
 	case 11:	/* a page of it once more */
@@ -919,7 +936,7 @@ static void bad_calls(struct thread *t, struct file *f)
 	struct gmemfd_get_ranges get = {
 		.end = f->size, .ranges = (uintptr_t)&range, .nr_ranges = 1,
 	};
-	unsigned int kind = below(&t->rng, 20);
+	unsigned int kind = below(&t->rng, 21);
 	uint64_t at = below(&t->rng, f->nr_pages) * PAGE;
 	long ret = 0, want = EINVAL, size = PAGE;
 	char c = 0;
@@ -949,6 +966,9 @@ static void bad_calls(struct thread *t, struct file *f)
 	case 17: get.flags = 1; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
 	case 18: get.ranges = 0; want = EFAULT; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
 	case 19: size = gmem_create(one_in(&t->rng, 2) ? 3 * MB : 0, 2 * MB, 0);
+		ret = size < 0 ? -1 : 0; break;
+	case 20: size = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_SECRET |
+				    GMEMFD_CREATE_KEEP_DIRECT_MAP);
 		ret = size < 0 ? -1 : 0; break;
 	}
 	AGREE(t, ret == -1 && errno == want, "bad call %u: %ld, errno %d, not %ld", kind, ret,

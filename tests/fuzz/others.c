@@ -179,10 +179,9 @@ void child_access(struct thread *t, unsigned int page)
 	struct child *c = &t->child;
 	struct file *f = c->file;
 	char *addr = c->map.addr + (page - c->map.first) * PAGE;
+	bool ok = model_touch(f, page), reference = ok && !f->private[page];
 	uint64_t tag;
-	bool ok;
 
-	ok = model_touch(f, page);
 	switch (below(&t->rng, 8)) {
 	case 0: {
 		bool used[CHILD_PIPES] = { };
@@ -199,10 +198,10 @@ void child_access(struct thread *t, unsigned int page)
 			slot++;
 		if (h && slot < CHILD_PIPES) {
 			TRACE(t, "file %ld: the child holds page %ld: %ld", f - t->files,
-			      page, ok);
-			AGREE(t, ask(t, HOLD, addr, slot) == ok,
-			      "child: vmsplice of page %u, not %d", page, ok);
-			if (!ok)
+			      page, reference);
+			AGREE(t, ask(t, HOLD, addr, slot) == reference,
+			      "child: vmsplice of page %u, not %d", page, reference);
+			if (!reference)
 				return;
 			*h = (struct holder) { .kind = CHILD, .slot = slot, .nr = 1 };
 			model_pin(f, &h->held[0], page);

@@ -28,7 +28,7 @@ static struct {
 	uint64_t flags;
 	size_t size, block_size;
 	unsigned int nr_pages, nr_used;		/* regions in use, from the start */
-	bool private;				/* what most pages are */
+	uint64_t attributes;			/* of most pages */
 	char *map;
 	/* By region: holders there are, and changes of that */
 	unsigned int holders[REGIONS], changes[REGIONS];
@@ -59,16 +59,24 @@ static void keep_names(struct rng *rng)
 		behind(open(link, O_PATH));
 }
 
+static uint64_t initial_attributes(void)
+{
+	if (shared.flags & GMEMFD_CREATE_INIT_SHARED)
+		return 0;
+	return shared.flags & GMEMFD_CREATE_SECRET ? GMEMFD_ATTRIBUTE_SECRET :
+						     GMEMFD_ATTRIBUTE_PRIVATE;
+}
+
 void shared_create(uint64_t seed, int nr_threads, bool may_have_1g)
 {
 	struct rng rng = { .state = mix(seed ^ 0x5a5a) };
 
 	memset(&shared, 0, sizeof(shared));
 	shared.nr_threads = nr_threads;
-	shared.flags = below(&rng, 8);
-	shared.private = !(shared.flags & GMEMFD_CREATE_INIT_SHARED);
+	shared.flags = pick_flags(&rng);
+	shared.attributes = initial_attributes();
 	if (one_in(&rng, 3))
-		shared.private = !shared.private;
+		shared.attributes = any_attributes(&rng, shared.flags);
 	if (may_have_1g) {
 		shared.size = shared.block_size = GB;
 		shared.nr_used = 3;
@@ -86,13 +94,33 @@ void shared_create(uint64_t seed, int nr_threads, bool may_have_1g)
 		keep_names(&rng);
 }
 
+static void set_attributes(struct thread *t, unsigned int first, unsigned int nr,
+			   uint64_t attributes)
+{
+	memset(t->shared_private + first, !!attributes, nr);
+	memset(t->shared_secret + first, attributes == GMEMFD_ATTRIBUTE_SECRET, nr);
+}
+
+static uint64_t attributes_at(struct thread *t, unsigned int page)
+{
+	if (t->shared_secret[page])
+		return GMEMFD_ATTRIBUTE_SECRET;
+	return t->shared_private[page] ? GMEMFD_ATTRIBUTE_PRIVATE : 0;
+}
+
+static bool can_reach(struct thread *t, unsigned int page)
+{
+	return attributes_at(t, page) != GMEMFD_ATTRIBUTE_PRIVATE;
+}
+
 void shared_set_up(struct thread *t)
 {
 	unsigned int nr = shared.nr_used * REGION_PAGES;
 
 	t->shared_tag = calloc(nr, 8);
 	t->shared_private = malloc(nr);
-	memset(t->shared_private, !(shared.flags & GMEMFD_CREATE_INIT_SHARED), nr);
+	t->shared_secret = malloc(nr);
+	set_attributes(t, 0, nr, initial_attributes());
 	t->shared_pins = calloc(nr, 1);
 	t->shared_touched = calloc(nr, 1);
 }
@@ -131,7 +159,7 @@ static void shared_access(struct thread *t)
 {
 	unsigned int room, page = own_page(t, &room), kind = below(&t->rng, 10);
 	char *p = shared.map + page * PAGE;
-	bool want = !t->shared_private[page], ok;
+	bool want = kind < 9 ? can_reach(t, page) : !t->shared_private[page], ok;
 	struct iovec here = { t->buf, PAGE }, there = { p, PAGE };
 	uint64_t tag = new_tag(t);
 
@@ -161,7 +189,7 @@ static bool region_mixed(struct thread *t, unsigned int r)
 {
 	unsigned int stripe = REGION_PAGES / STRIPE * r, end = REGION_PAGES / STRIPE * (r + 1);
 
-	if (shared.flags & GMEMFD_CREATE_SMALL_SHARED)
+	if (small_shared(shared.flags))
 		return true;
 	for (; stripe < end; stripe++)
 		if (stripe % shared.nr_threads == (unsigned int)t->id &&
@@ -245,8 +273,7 @@ static int call_convert(struct gmemfd_convert_range *ranges, unsigned int nr, bo
 
 	if (!timeout)
 		return by_ranges ? gmem_convert_ranges(shared.fd, ranges, nr, at) :
-		       gmem_convert_at(shared.fd, ranges[0].offset, ranges[0].size,
-				       ranges[0].attributes, at);
+				   convert_range(shared.fd, ranges, NULL, at);
 	ret = ioctl(shared.fd, GMEMFD_CONVERT_RANGES, &arg);
 	*at = arg.error_offset;
 	return ret;
@@ -289,8 +316,17 @@ static void convert(struct thread *t, struct gmemfd_convert_range *ranges, unsig
 		t->progress->passing++;
 	}
 	for (unsigned int i = 0; i < nr; i++)
-		memset(t->shared_private + ranges[i].offset / PAGE, !!ranges[i].attributes,
-		       ranges[i].size / PAGE);
+		set_attributes(t, ranges[i].offset / PAGE, ranges[i].size / PAGE,
+			       ranges[i].attributes);
+}
+
+/* Has a page of a stripe of ours other attributes than most? */
+static bool stripe_differs(struct thread *t, unsigned int first)
+{
+	for (unsigned int p = first; p < first + STRIPE; p++)
+		if (attributes_at(t, p) != shared.attributes)
+			return true;
+	return false;
 }
 
 /* Most pages go back to what the file is mostly, so that regions are joined. */
@@ -304,7 +340,7 @@ static void shared_convert(struct thread *t)
 	for (unsigned int i = 0; i < n; i++) {
 		struct gmemfd_convert_range *range = &ranges[nr];
 		unsigned int room, page = own_page(t, &room);
-		bool private = shared.private;
+		uint64_t attributes = shared.attributes;
 
 		if (back) {
 			/* The next of our stripes with such pages */
@@ -313,16 +349,17 @@ static void shared_convert(struct thread *t)
 				if (page % shared.nr_threads != (unsigned int)t->id)
 					page = t->id;
 				page *= STRIPE;
-				if (memchr(t->shared_private + page, !private, STRIPE))
+				if (stripe_differs(t, page))
 					break;
 			}
 			room = STRIPE;
 		} else {
-			private = one_in(&t->rng, 4) ? private : !private;
+			while (attributes == shared.attributes && !one_in(&t->rng, 4))
+				attributes = any_attributes(&t->rng, shared.flags);
 			room = 1 + below(&t->rng, room);
 		}
 		*range = (struct gmemfd_convert_range) {
-			page * PAGE, room * PAGE, private ? GMEMFD_ATTRIBUTE_PRIVATE : 0,
+			page * PAGE, room * PAGE, attributes,
 		};
 		for (unsigned int j = 0; j < nr; j++)
 			if (ranges[j].offset / PAGE / STRIPE == page / STRIPE)
@@ -330,9 +367,8 @@ static void shared_convert(struct thread *t)
 		nr += room > 0;
 	}
 	by_ranges = nr > 1 || one_in(&t->rng, 4);
-	TRACE(t, "shared: convert %ld ranges, the first is pages %ld+%ld, private %ld, waiting %ld",
-	      nr, ranges[0].offset / PAGE, ranges[0].size / PAGE, ranges[0].attributes / 8,
-	      wait);
+	TRACE(t, "shared: convert %ld ranges, the first is pages %ld+%ld, attributes %#lx, waiting %ld",
+	      nr, ranges[0].offset / PAGE, ranges[0].size / PAGE, ranges[0].attributes, wait);
 	convert(t, ranges, nr, by_ranges, wait);
 }
 
@@ -366,21 +402,28 @@ static void shared_hold(struct thread *t)
 {
 	unsigned int room, page = own_page(t, &room), i = below(&t->rng, 4), n;
 	struct holder *h = &t->shared_holds[i].holder;
+	unsigned int ok = 0;
 
 	if (h->kind == UNUSED) {
 		n = 1 + below(&t->rng, room < 3 ? room : 3);
-		for (unsigned int p = page; p < page + n; p++)
-			if (t->shared_private[p])
-				return;
-		TRACE(t, "shared: hold pages %ld+%ld", page, n);
+		while (ok < n && !t->shared_private[page + ok])
+			ok++;
+		/* Some are to be refused. */
+		if (ok < n && !one_in(&t->rng, 4))
+			return;
+		TRACE(t, "shared: hold pages %ld+%ld, %ld of them go", page, n, ok);
 		region_holders(page, 1);
 		begin_passing(page);
 		h->nr = pipe_hold(t, h, shared.map + page * PAGE, n);
 		end_passing(page);
-		AGREE(t, h->nr == n, "shared: vmsplice takes %u pages, not %u", h->nr, n);
+		AGREE(t, h->nr == ok, "shared: vmsplice takes %u pages, not %u", h->nr, ok);
+		if (!ok) {
+			region_holders(page, -1);
+			return;
+		}
 		h->kind = PIPE;
 		t->shared_holds[i].first = page;
-		for (unsigned int p = page; p < page + n; p++) {
+		for (unsigned int p = page; p < page + ok; p++) {
 			t->shared_pins[p]++;
 			t->shared_touched[p] = true;
 		}
@@ -426,7 +469,7 @@ static void shared_ranges(struct thread *t)
 		.offset = page * PAGE, .end = (page + room) * PAGE,
 		.ranges = (uintptr_t)ranges, .nr_ranges = STRIPE,
 	};
-	bool mixed = region_mixed(t, r) && !(shared.flags & GMEMFD_CREATE_SMALL_SHARED);
+	bool mixed = region_mixed(t, r) && !small_shared(shared.flags);
 	unsigned int p = page;
 
 	TRACE(t, "shared: ranges of pages %ld+%ld", page, room);
@@ -438,12 +481,15 @@ static void shared_ranges(struct thread *t)
 		      (ranges[i].folio_order == 18 && shared.block_size == GB),
 		      "shared: folio order %u", ranges[i].folio_order);
 		for (unsigned int end = p + ranges[i].size / PAGE; p < end; p++) {
-			bool private = ranges[i].flags & GMEMFD_RANGE_PRIVATE;
+			bool secret = ranges[i].flags & GMEMFD_RANGE_SECRET;
+			bool private = secret || ranges[i].flags & GMEMFD_RANGE_PRIVATE;
 			bool there = ranges[i].flags & GMEMFD_RANGE_ALLOCATED &&
 				     ranges[i].flags & GMEMFD_RANGE_ZEROED;
 
-			AGREE(t, p < page + room && private == t->shared_private[p],
-			      "shared: page %u private %d", p, private);
+			AGREE(t, p < page + room && private == t->shared_private[p] &&
+			      secret == t->shared_secret[p] &&
+			      !(secret && ranges[i].flags & GMEMFD_RANGE_PRIVATE),
+			      "shared: page %u flags %#x", p, ranges[i].flags);
 			AGREE(t, there || !t->shared_touched[p],
 			      "shared: page %u is in use and a hole", p);
 			AGREE(t, private || !ranges[i].folio_order || !mixed,
@@ -469,9 +515,9 @@ static void shared_mapping(struct thread *t)
 		p = gmem_map(shared.fd, 0, shared.nr_used * 2 * MB);
 		EXPECT_EQ(madvise(p, shared.nr_used * 2 * MB, MADV_DONTFORK), 0);
 		pthread_rwlock_unlock(&fork_lock);
-		AGREE(t, load_page(p + page * PAGE, t->buf) ==
-		      !t->shared_private[page], "shared: page %u reachable", page);
-		if (!t->shared_private[page]) {
+		AGREE(t, load_page(p + page * PAGE, t->buf) == can_reach(t, page),
+		      "shared: page %u reachable %d", page, !can_reach(t, page));
+		if (can_reach(t, page)) {
 			t->shared_touched[page] = true;
 			check_page(t, t->buf, t->shared_tag[page], "shared: map", page);
 		}
@@ -548,7 +594,7 @@ void shared_check(struct thread *t)
 		for (unsigned int p = s * STRIPE; p < (s + 1) * STRIPE; p++) {
 			bool ok = load_page(shared.map + p * PAGE, t->buf);
 
-			AGREE(t, ok == !t->shared_private[p], "shared: page %u reachable %d",
+			AGREE(t, ok == can_reach(t, p), "shared: page %u reachable %d",
 			      p, ok);
 			if (!ok)
 				continue;
@@ -573,7 +619,7 @@ void shared_finish(struct thread *t)
 	for (unsigned int s = t->id; s < stripes; s += shared.nr_threads) {
 		AGREE(t, !gmem_convert(shared.fd, s * STRIPE * PAGE, STRIPE * PAGE, false),
 		      "shared: convert: errno %d", errno);
-		memset(t->shared_private + s * STRIPE, 0, STRIPE);
+		set_attributes(t, s * STRIPE, STRIPE, 0);
 	}
 	shared_check(t);
 }

@@ -147,26 +147,25 @@ static void convert_beside(struct thread *t, struct file *f, const struct touche
 {
 	unsigned int lo = pages->first / REGION_PAGES;
 	unsigned int hi = (pages->first + pages->nr - 1) / REGION_PAGES;
-	bool private = !f->private[pages->first + below(&t->rng, pages->nr)];
 	struct gmemfd_convert_range range = {
-		first * PAGE, nr * PAGE, private ? GMEMFD_ATTRIBUTE_PRIVATE : 0,
+		first * PAGE, nr * PAGE,
+		other_attributes(t, f, pages->first + below(&t->rng, pages->nr)),
 	};
 	bool was_split[2] = { f->split[lo], f->split[hi] };
 	long busy = model_busy(f, &range, 1);
-	bool wait = private && busy < 0 && one_in(&t->rng, 3);
+	bool wait = range.attributes && busy < 0 && one_in(&t->rng, 3);
 	uint64_t at, timeout = ~0ULL;
 	int ret, err;
 
-	TRACE(t, "file %ld: convert pages %ld+%ld, waiting %ld, beside short references to %ld+%ld",
-	      f - t->files, first, nr, wait, pages->first, pages->nr);
+	TRACE(t, "file %ld: convert pages %ld+%ld, attributes and waiting %#lx, beside short references to %ld+%ld",
+	      f - t->files, first, nr, range.attributes | wait, pages->first, pages->nr);
 	for (;; wait = true) {
 		at = 1;
-		ret = wait ? gmem_convert_wait(f->fd, range.offset, range.size, &timeout, &at) :
-			     gmem_convert_at(f->fd, range.offset, range.size, private, &at);
+		ret = convert_range(f->fd, &range, wait ? &timeout : NULL, &at);
 		err = errno;
 		if (!ret || err != EAGAIN || wait || (busy >= 0 && at >= busy * PAGE))
 			break;
-		AGREE(t, private && at % PAGE == 0 && at >= range.offset &&
+		AGREE(t, range.attributes && at % PAGE == 0 && at >= range.offset &&
 		      at < range.offset + range.size &&
 		      may_be_held(f, pages, at / PAGE, first),
 		      "convert: page %lu is said to be held, and cannot be", at / PAGE);
@@ -190,7 +189,7 @@ static void join(struct thread *t, struct file *f, unsigned int r)
 
 	if (f->region_private[r])
 		return;
-	ret = gmem_convert_at(f->fd, range.offset, range.size, false, &at);
+	ret = convert_range(f->fd, &range, NULL, &at);
 	expect_conversion(t, f, &range, 1, ret, errno, at, EAGAIN);
 }
 
@@ -204,7 +203,7 @@ static bool touch_all(struct thread *t, struct file *f, const struct touched *pa
 		AGREE(t, ok == want, "page %u readable %d", page, ok);
 		if (ok)
 			check_page(t, t->buf, f->tag[page], "read", page);
-		else if (!f->private[page])
+		else if (!out_of_reach(f, page))
 			return false;
 	}
 	return true;
@@ -256,7 +255,7 @@ static bool pick_touched(struct thread *t, struct file *f, struct touched *pages
 	unsigned int nr;
 
 	pages->first = pick_page(t, f, m->first, m->nr);
-	for (int i = 0; i < 4 && f->private[pages->first]; i++)
+	for (int i = 0; i < 4 && out_of_reach(f, pages->first); i++)
 		pages->first = pick_page(t, f, m->first, m->nr);
 	nr = m->first + m->nr - pages->first;
 	pages->nr = 1 + below(&t->rng, nr < PIN_PAGES ? nr : PIN_PAGES);

@@ -187,15 +187,16 @@ static void choose_conversion(struct thread *t, struct call *call)
 {
 	struct gmemfd_convert *arg = &call->rq.convert;
 	struct file *f = call->f;
-	bool private;
+	uint64_t attributes;
 
 	call->rq.command = CONVERT;
 	if (!one_in(&t->rng, 4))
 		choose_wait(t, call);
-	private = call->holder ||
-		  (one_in(&t->rng, 4) ? one_in(&t->rng, 2) : !f->private[call->first]);
+	attributes = call->holder ? not_shared(&t->rng, f->flags) :
+		     one_in(&t->rng, 4) ? any_attributes(&t->rng, f->flags) :
+					  other_attributes(t, f, call->first);
 	call->range = (struct gmemfd_convert_range) {
-		call->first * PAGE, call->nr * PAGE, private ? GMEMFD_ATTRIBUTE_PRIVATE : 0,
+		call->first * PAGE, call->nr * PAGE, attributes,
 	};
 	call->busy = model_busy(f, &call->range, 1);
 	if (call->holder || one_in(&t->rng, 2)) {
@@ -309,8 +310,7 @@ static void do_again(struct thread *t, struct call *call)
 	switch (call->rq.command) {
 	case CONVERT:
 		check_one_or_other(t, call->f, &call->range);
-		a.ret = gmem_convert_at(fd, offset, size, call->range.attributes,
-					&a.error_offset);
+		a.ret = convert_range(fd, &call->range, NULL, &a.error_offset);
 		break;
 	case ALLOCATE:
 		a.ret = gmem_allocate(fd, offset, size);
@@ -353,9 +353,9 @@ void op_stop_child(struct thread *t)
 		return;
 	}
 	choose(t, &call);
-	TRACE(t, "file %ld: the child does %ld with pages %ld+%ld, private %ld, waiting %ld ns",
+	TRACE(t, "file %ld: the child does %ld with pages %ld+%ld, attributes %#lx, waiting %ld ns",
 	      call.f - t->files, call.rq.command, call.first, call.nr,
-	      call.range.attributes / 8, call.rq.convert.timeout);
+	      call.range.attributes, call.rq.convert.timeout);
 	call.start = now_ns();
 	child_ask(t, &call.rq);
 	if (dies && !one_in(&t->rng, 4)) {
