@@ -26,7 +26,7 @@ static inline bool gmem_is_for_caller(unsigned long caller)
 }
 #endif
 
-#if GMEM_UNTIL_6_12 || defined(MODULE)
+#if !GMEM_SINCE_7_3 || defined(MODULE)
 #define GMEM_SPECIAL_ORDER	0
 #else
 #define GMEM_SPECIAL_ORDER	PMD_ORDER
