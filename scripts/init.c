@@ -76,27 +76,23 @@ static char **module_list(char *cmdline)
 	return names;
 }
 
-/* Returns 0 or an errno. */
-static int try_load(const char *name)
+static void load(const char *name)
 {
 	char path[128];
-	int fd, err = 0;
+	int fd;
 
 	snprintf(path, sizeof(path), "/lib/%s.ko", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || syscall(SYS_finit_module, fd, "", 0))
-		err = errno;
+		log_failure("load %s: %s", name, strerror(errno));
 	close(fd);
-	return err;
 }
 
 /* What the program left behind (a ring being torn down) may take a moment. */
-static void unload(const char *module)
+static void unload(char *name)
 {
-	char name[64];
 	int i;
 
-	snprintf(name, sizeof(name), "%s", module);
 	for (i = 0; name[i]; i++)	/* hwpoison-inject.ko is hwpoison_inject */
 		if (name[i] == '-')
 			name[i] = '_';
@@ -106,28 +102,6 @@ static void unload(const char *module)
 		usleep(100000);
 	}
 	log_failure("unload %s: %s", name, strerror(errno));
-}
-
-static void load_all(char **modules)
-{
-	int tries = 3, i, err;
-
-	for (i = 0; modules[i]; i++) {
-		err = try_load(modules[i]);
-		if (!err)
-			continue;
-		/*
-		 * On a busy host ftrace sometimes does not change the entry of a function of
-		 * kvm, says nothing, and the shim refuses: shim/runtime/README.md.
-		 */
-		if (err == EIO && !strcmp(modules[i], "gmemfd_shim") && --tries) {
-			write_file("/dev/kmsg", "gmemfd_shim is loaded once more, and what is before it");
-			while (i--)
-				unload(modules[i]);
-			continue;
-		}
-		log_failure("load %s: %s", modules[i], strerror(err));
-	}
 }
 
 /* Leaks are reported once they have been seen unreferenced twice. */
@@ -237,13 +211,12 @@ int main(int argc, char **argv)
 	cmdline = read_all("/proc/cmdline", &len);
 	no_leak_scan = strstr(cmdline, "lab.noleakscan");
 	modules = module_list(cmdline);
-	load_all(modules);
+	for (i = 0; modules[i]; i++)
+		load(modules[i]);
 	write_file(KMEMLEAK, "clear");
 
 	status = run_program();
 
-	for (i = 0; modules[i];)
-		i++;
 	while (i--)
 		unload(modules[i]);
 	if (!no_leak_scan)

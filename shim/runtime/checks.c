@@ -117,7 +117,13 @@ static const u8 *gmem_entry_bytes(void)
 	return bytes;
 }
 
-static const u8 *gmem_ftrace_place(const void *function)
+/**
+ * gmem_ftrace_place - where does ftrace see who enters a function?
+ * @function: the function
+ *
+ * Return: the place that belongs to ftrace.
+ */
+const u8 *gmem_ftrace_place(const void *function)
 {
 	const u8 *bytes = gmem_entry_bytes();
 	unsigned int i;

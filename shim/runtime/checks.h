@@ -9,6 +9,7 @@ struct module;
 
 int gmem_check_kernel(void);
 bool gmem_module_fits(const struct module *mod, const u8 *built_for);
+const u8 *gmem_ftrace_place(const void *function);
 bool gmem_entry_fits(const void *function);
 bool gmem_entry_is_call(const void *function);
 bool gmem_tracing_is_on(void);

@@ -50,7 +50,12 @@ static int gmem_hook_one(struct gmem_hook *hook)
 		       hook->name, hook->function);
 		return -ENOEXEC;
 	}
-	err = ftrace_set_filter_ip(&hook->ops, (unsigned long)hook->function, 0, 0);
+	/*
+	 * Not the function's address: for that ftrace takes any of its places up to the next
+	 * symbol, and there can be one of a function that has no symbol.
+	 */
+	err = ftrace_set_filter_ip(&hook->ops,
+				   (unsigned long)gmem_ftrace_place(hook->function), 0, 0);
 	if (!err)
 		err = register_ftrace_function(&hook->ops);
 	if (!err && !gmem_entry_is_call(hook->function)) {
