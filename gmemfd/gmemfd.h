@@ -160,7 +160,9 @@ struct gmem_memory {
  *   kvm->slots_lock
  *     gmemfd_inode.bindings_lock
  *
- * A guest's fault takes a block's lock and no other lock of ours.
+ * A guest's fault takes a block's lock and no other lock of ours.  KVM's look-up for itself
+ * does the same, under the refresh_lock of the cache that it fills.  Who drops caches has a
+ * block locked, and only tries to take that one.
  *
  * Two files share gmem_frames_lock, which is held for a look-up, and the locks of the
  * kernel's page tables.  The shim holds the latter while it changes entries of 1 GiB at

@@ -324,3 +324,48 @@ TEST(convert_flushes_once)
 	stop = true;
 	pthread_join(thread, NULL);
 }
+
+/*
+ * Secret memory: one flush for a block that is allocated, or for 2 MiB that are touched,
+ * and none between private and secret.  (Nobody has the pages mapped that become private.)
+ */
+TEST(secret_flushes_once)
+{
+	enum { ALLOCATE, TOUCH, TO_PRIVATE, TO_SECRET, NR_STEPS, NR_ROUNDS = 11 };
+	static const long wanted[NR_STEPS] = { [ALLOCATE] = 1, [TOUCH] = 1 };
+	long calls[NR_STEPS][NR_ROUNDS], before;
+	bool stop = false;
+	pthread_t thread;
+
+	calls_to_other_cpu();	/* skips where there is none */
+	run_on_cpu(0);
+	EXPECT_EQ(pthread_create(&thread, NULL, spin, &stop), 0);
+	for (int round = 0; round < NR_ROUNDS; round++) {
+		int fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_SECRET);
+		char *p = gmem_map(fd, 0, 4 * MB);
+
+		for (int step = 0; step < NR_STEPS; step++) {
+			before = calls_to_other_cpu();
+			if (step == ALLOCATE)
+				EXPECT_EQ(gmem_allocate(fd, 0, 2 * MB), 0);
+			else if (step == TOUCH)
+				p[3 * MB] = 1;
+			for (uint64_t at = 0; step >= TO_PRIVATE && at < MB; at += 3 * PAGE)
+				EXPECT_EQ(gmem_convert_to(fd, at, PAGE, step == TO_PRIVATE ?
+							  GMEMFD_ATTRIBUTE_PRIVATE :
+							  GMEMFD_ATTRIBUTE_SECRET), 0);
+			calls[step][round] = calls_to_other_cpu() - before;
+		}
+		munmap(p, 4 * MB);
+		close(fd);
+	}
+	/* As in convert_flushes_once. */
+	for (int step = 0; step < NR_STEPS; step++) {
+		qsort(calls[step], NR_ROUNDS, sizeof(long), compare_longs);
+		if (calls[step][0] > wanted[step] || calls[step][NR_ROUNDS / 2] < wanted[step])
+			FAIL("step %d: %ld to %ld flushes, not %ld", step, calls[step][0],
+			     calls[step][NR_ROUNDS / 2], wanted[step]);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+}

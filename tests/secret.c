@@ -508,6 +508,34 @@ TEST(secret_punched_and_protected)
 	close(fd);
 }
 
+/* The entries move along with the mapping, or are made again. */
+TEST(secret_mapping_moves)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_SECRET);
+	char *p = gmem_map(fd, 0, 2 * MB);
+	char *room = mmap(NULL, 12 * MB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *aligned = (char *)(((uintptr_t)room + 6 * MB) & -(2 * MB));
+
+	EXPECT(room != MAP_FAILED);
+	fill(p, 2 * MB, SEED);
+	p = mremap(p, 2 * MB, 2 * MB, MREMAP_MAYMOVE | MREMAP_FIXED, room + PAGE);
+	EXPECT(p == room + PAGE);
+	EXPECT(holds(p, 2 * MB, SEED));
+	expect_refusals(p + PAGE);
+	fill(p, 2 * MB, SEED + 1);
+	p = mremap(p, 2 * MB, 2 * MB, MREMAP_MAYMOVE | MREMAP_FIXED, aligned);
+	EXPECT(p == aligned);
+	EXPECT(holds(p, 2 * MB, SEED + 1));
+	/* A part of it, away from an entry of 2 MiB. */
+	EXPECT(mremap(p + MB, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, room) == room);
+	EXPECT(holds(p, MB, SEED + 1));
+	EXPECT_EQ(gmem_convert(fd, MB, PAGE, true), 0);
+	EXPECT(!can_read(room));
+	EXPECT(can_write(p));
+	munmap(room, 12 * MB);
+	close(fd);
+}
+
 /* Nobody can hold them: no EAGAIN, whoever uses them meanwhile. */
 TEST(secret_is_never_busy)
 {
