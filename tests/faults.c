@@ -460,6 +460,86 @@ static int ask_ranges(int fd)
 	return ioctl(fd, GMEMFD_GET_RANGES, &get);
 }
 
+/* All three states into each other in one call: all of it, or nothing. */
+TEST(faults_convert_secret)
+{
+	enum { HOLE = 0, UNBROKEN = 1, MIXED = 2, SHARED = 3, NR };
+	const uint64_t b = 2 * MB, private = GMEMFD_ATTRIBUTE_PRIVATE;
+	const uint64_t secret = GMEMFD_ATTRIBUTE_SECRET;
+	const struct gmemfd_convert_range ranges[] = {
+		{ HOLE * b + PAGE, PAGE, private },
+		{ HOLE * b + MB, PAGE, 0 },
+		{ UNBROKEN * b + 3 * PAGE, 2 * PAGE, private },
+		{ MIXED * b, PAGE, private },
+		{ MIXED * b + 3 * PAGE, PAGE, 0 },
+		{ MIXED * b + MB, PAGE, secret },
+		{ SHARED * b + 5 * PAGE, PAGE, secret },
+		{ SHARED * b + 9 * PAGE, PAGE, private },
+	};
+	const int nr = sizeof(ranges) / sizeof(*ranges);
+	struct snapshot before, after;
+	int fd, nth, failures = 0;
+	uint64_t at = 1;
+	bool hit;
+	char *p;
+
+	faults_set_up();
+	for (nth = 1; nth < 300; nth++) {
+		fd = gmem_create(NR * b, b, GMEMFD_CREATE_SECRET);
+		p = gmem_map(fd, 0, NR * b);
+		EXPECT_EQ(gmem_allocate(fd, UNBROKEN * b, b), 0);
+		fill(p + MIXED * b, 2 * b, 7);
+		EXPECT_EQ(gmem_convert(fd, SHARED * b, b, false), 0);
+		EXPECT_EQ(gmem_convert(fd, MIXED * b + MB, PAGE, false), 0);
+
+		look(fd, NR * b, &before);
+		faults_arm(nth);
+		int ret = gmem_convert_ranges(fd, ranges, nr, &at);
+
+		hit = faults_fired();
+		look(fd, NR * b, &after);
+		if (ret) {
+			EXPECT(hit);
+			expect_same(&before, &after, NR * b, nth);
+			EXPECT(holds(p + MIXED * b, 2 * b, 7));
+			EXPECT_EQ(gmem_convert_ranges(fd, ranges, nr, &at), 0);
+			failures++;
+		}
+		EXPECT(!can_read(p + MIXED * b) && can_write(p + MIXED * b + PAGE));
+		EXPECT(!can_read(p + SHARED * b + 9 * PAGE) && can_read(p + SHARED * b + 5 * PAGE));
+		EXPECT_EQ(gmem_convert_to(fd, 0, NR * b, secret), 0);
+		munmap(p, NR * b);
+		close(fd);
+		if (!hit)
+			break;
+	}
+	EXPECT(nth < 300);
+	printf("# %d failures survived\n", failures);
+	EXPECT(failures >= 5);
+}
+
+/* A fault on a secret page that cannot be served is an error, and can be repeated. */
+TEST(faults_touch_secret)
+{
+	int fd, nth;
+	char *p;
+
+	faults_set_up();
+	for (nth = 1; nth < 40; nth++) {
+		fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_SECRET);
+		p = gmem_map(fd, 0, 2 * MB);
+		faults_arm(nth);
+		long ret = syscall(__NR_getrandom, p, 8, 1);
+
+		faults_fired();
+		EXPECT(ret == 8 || ret == -1);
+		EXPECT(gmem_range(fd, 0).flags & GMEMFD_RANGE_SECRET);
+		EXPECT(can_write(p));
+		munmap(p, 2 * MB);
+		close(fd);
+	}
+}
+
 TEST(faults_queries)
 {
 	int fd, n;
