@@ -334,7 +334,7 @@ TEST(kvm_punch_while_running)
  * A VMM is killed at any moment; everything comes home.  The harness compares
  * the counters, and here each time.
  */
-TEST(kvm_vmm_killed)
+static void vmm_killed(uint64_t flags)
 {
 	int rounds = 200;
 	unsigned int seed = 42;
@@ -346,12 +346,20 @@ TEST(kvm_vmm_killed)
 		int status;
 
 		if (!pid) {
-			int gmem = gmem_create(16 * MB, 2 * MB, 0);
+			int gmem = gmem_create(16 * MB, 2 * MB, flags);
 			struct vm vm;
 
 			vm_touching(&vm, gmem, 16 * MB);
-			for (unsigned int n = 0;; n++)
-				gmem_punch(gmem, 2 * MB + n % 7 * 2 * MB, 2 * MB);
+			for (unsigned int n = 0;; n++) {
+				uint64_t at = 2 * MB + n % 7 * 2 * MB;
+
+				gmem_punch(gmem, at, 2 * MB);
+				if (!(flags & GMEMFD_CREATE_SECRET))
+					continue;
+				can_write(vm.host + at);
+				gmem_convert(gmem, at + MB, PAGE, true);
+				gmem_convert_to(gmem, at + MB, PAGE, GMEMFD_ATTRIBUTE_SECRET);
+			}
 		}
 		usleep(rand_r(&seed) % (debug_kernel() ? 150000 : 40000));
 		EXPECT_EQ(kill(pid, SIGKILL), 0);
@@ -361,6 +369,16 @@ TEST(kvm_vmm_killed)
 				  !pool(2 * MB, "resv_hugepages")));
 	}
 	printf("# killed %d times\n", rounds);
+}
+
+TEST(kvm_vmm_killed)
+{
+	vmm_killed(0);
+}
+
+TEST(kvm_secret_vmm_killed)
+{
+	vmm_killed(GMEMFD_CREATE_SECRET);
 }
 
 struct race {
