@@ -7,8 +7,8 @@
  *
  *   mmap       takes MAP_SHARED; MAP_PRIVATE is EINVAL.  Touching a private page
  *              is SIGBUS; secret and shared pages can be touched.  Touching a page
- *              with a memory error is SIGBUS with BUS_MCEERR_AR.  mbind() sets the policy of the file, not of the
- *              mapping.
+ *              with a memory error is SIGBUS with BUS_MCEERR_AR.  mbind() sets
+ *              the policy of the file, not of the mapping.
  *   fallocate  FALLOC_FL_KEEP_SIZE allocates the memory behind a range, zeroed.
  *              With FALLOC_FL_PUNCH_HOLE, whole blocks in the range are given
  *              back.  A part of a block is zeroed; the block is given back
