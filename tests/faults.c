@@ -414,14 +414,14 @@ TEST(faults_break_block)
 }
 
 /* A fault that cannot get memory for bookkeeping is retried, not fatal. */
-TEST(faults_touch)
+static void touch_in_file(uint64_t create_flags, uint32_t state)
 {
 	int fd, nth;
 	char *p;
 
 	faults_set_up();
 	for (nth = 1; nth < 40; nth++) {
-		fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_INIT_SHARED);
+		fd = gmem_create(2 * MB, 2 * MB, create_flags);
 		p = gmem_map(fd, 0, 2 * MB);
 		faults_arm(nth);
 		/* A system call's fault is an error, not an OOM kill. */
@@ -429,11 +429,22 @@ TEST(faults_touch)
 
 		faults_fired();
 		EXPECT(ret == 8 || ret == -1);
-		EXPECT_EQ(gmem_state(fd, 0), 0);
+		EXPECT_EQ(gmem_range(fd, 0).flags & (GMEMFD_RANGE_PRIVATE | GMEMFD_RANGE_SECRET),
+			  state);
 		EXPECT(can_write(p));
 		munmap(p, 2 * MB);
 		close(fd);
 	}
+}
+
+TEST(faults_touch)
+{
+	touch_in_file(GMEMFD_CREATE_INIT_SHARED, 0);
+}
+
+TEST(faults_touch_secret)
+{
+	touch_in_file(GMEMFD_CREATE_SECRET, GMEMFD_RANGE_SECRET);
 }
 
 static int ask_info(void)
@@ -516,28 +527,6 @@ TEST(faults_convert_secret)
 	EXPECT(nth < 300);
 	printf("# %d failures survived\n", failures);
 	EXPECT(failures >= 5);
-}
-
-/* A fault on a secret page that cannot be served is an error, and can be repeated. */
-TEST(faults_touch_secret)
-{
-	int fd, nth;
-	char *p;
-
-	faults_set_up();
-	for (nth = 1; nth < 40; nth++) {
-		fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_SECRET);
-		p = gmem_map(fd, 0, 2 * MB);
-		faults_arm(nth);
-		long ret = syscall(__NR_getrandom, p, 8, 1);
-
-		faults_fired();
-		EXPECT(ret == 8 || ret == -1);
-		EXPECT(gmem_range(fd, 0).flags & GMEMFD_RANGE_SECRET);
-		EXPECT(can_write(p));
-		munmap(p, 2 * MB);
-		close(fd);
-	}
 }
 
 TEST(faults_queries)

@@ -530,19 +530,19 @@ static int direct_map_shift_by_module(uint64_t pfn)
 	return entry & 16 ? 3 + 9 * (entry & 15) : 0;
 }
 
-/* From the kernel's page tables: the size of a page's entry, 0 if it is not present. */
-int direct_map_shift(uint64_t pfn)
+/* From a dump of page tables: log2 of the size of an entry that has @flag; -1 without one. */
+static int entry_shift(const char *dump, unsigned long want, const char *flag)
 {
-	unsigned long want = direct_map_address(pfn), start, end;
-	FILE *f = fopen("/sys/kernel/debug/page_tables/kernel", "r");
+	unsigned long start, end;
+	FILE *f = fopen(dump, "r");
 	char line[256];
 	int shift = 0;
 
 	if (!f)
-		return direct_map_shift_by_module(pfn);
+		return -1;
 	while (fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "%lx-%lx", &start, &end) != 2 ||
-		    want < start || want >= end || !strstr(line, " RW "))
+		    want < start || want >= end || !strstr(line, flag))
 			continue;
 		shift = strstr(line, " pud") ? 30 : strstr(line, " pmd") ? 21 :
 			strstr(line, " pte") ? 12 : 0;
@@ -550,6 +550,23 @@ int direct_map_shift(uint64_t pfn)
 	}
 	fclose(f);
 	return shift;
+}
+
+/* From the kernel's page tables: the size of a page's entry, 0 if it is not present. */
+int direct_map_shift(uint64_t pfn)
+{
+	int shift = entry_shift("/sys/kernel/debug/page_tables/kernel",
+				direct_map_address(pfn), " RW ");
+
+	return shift < 0 ? direct_map_shift_by_module(pfn) : shift;
+}
+
+int user_shift(const void *p)
+{
+	int shift = entry_shift("/sys/kernel/debug/page_tables/current_kernel",
+				(unsigned long)p, "USR");
+
+	return shift < 0 ? 0 : shift;
 }
 
 /* Holding references */

@@ -122,6 +122,8 @@ unsigned long direct_map_address(uint64_t pfn);
  * presence, which reading /proc/kcore does.
  */
 int direct_map_shift(uint64_t pfn);
+/* log2 of the size of the entry that maps p in this process; 0 if nobody tells. */
+int user_shift(const void *p);
 
 /* Physical memory as the kernel reads it; returns what pread() did, or -1. */
 long read_kcore(uint64_t address, void *buf, size_t size);

@@ -23,28 +23,6 @@ static uint64_t max_entry(void)
 	return info.max_secret_entry;
 }
 
-/* log2 of the size of the entry that maps p in this process; 0 if nobody tells. */
-static int user_shift(const void *p)
-{
-	FILE *f = fopen("/sys/kernel/debug/page_tables/current_kernel", "r");
-	unsigned long want = (unsigned long)p, start, end;
-	char line[256];
-	int shift = 0;
-
-	if (!f)
-		return 0;
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx", &start, &end) != 2 ||
-		    want < start || want >= end || !strstr(line, "USR"))
-			continue;
-		shift = strstr(line, " pud") ? 30 : strstr(line, " pmd") ? 21 :
-			strstr(line, " pte") ? 12 : 0;
-		break;
-	}
-	fclose(f);
-	return shift;
-}
-
 /* p is mapped by an entry of this size, or the largest that there is. */
 static void expect_entry(const void *p, uint64_t size)
 {

@@ -93,6 +93,9 @@ static void kvm_gmem_provider_drop_caches(struct kvm *kvm, struct kvm_memory_slo
 	unsigned long address = slot->userspace_addr - (slot->gmem.pgoff << PAGE_SHIFT);
 	void *khva;
 
+	/* A cache that is added from now on looks for the page when it is gone. */
+	if (list_empty(&kvm->gpc_list))
+		return;
 	start = address + (start << PAGE_SHIFT);
 	end = address + (end << PAGE_SHIFT);
 	gmem_caches_retry(kvm);

@@ -607,6 +607,20 @@ struct clock_info {		/* pvclock_vcpu_time_info */
 	uint64_t tsc_timestamp, system_time;
 };
 
+/* As the guest does that has its clock there. */
+static void set_clock(struct vm *vm, uint64_t gpa)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msr = {
+		.head.nmsrs = 1,
+		.entry = { .index = MSR_KVM_SYSTEM_TIME, .data = gpa | 1 },
+	};
+
+	EXPECT_EQ(ioctl(vm->vcpus[0].fd, KVM_SET_MSRS, &msr), 1);
+}
+
 /* KVM writes the guest's clock into its memory when this CPU runs next. */
 static void kvm_writes_clock(struct vm *vm)
 {
@@ -638,13 +652,6 @@ static int mapped_by_kvm(void)
  */
 static void clock_in_secret_page(size_t size, size_t block)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msr = {
-		.head.nmsrs = 1,
-		.entry = { .index = MSR_KVM_SYSTEM_TIME, .data = (4 * MB + PAGE) | 1 },
-	};
 	int gmem = gmem_create(size, block, GMEMFD_CREATE_SECRET), other;
 	const volatile struct clock_info *info;
 	uint32_t version;
@@ -657,7 +664,7 @@ static void clock_in_secret_page(size_t size, size_t block)
 	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, 4 * MB, 2 * MB, gmem_map(gmem, 4 * MB, 2 * MB), gmem,
 			      4 * MB), 0);
 	info = (void *)(gmem_map(gmem, 4 * MB, 2 * MB) + PAGE);
-	EXPECT_EQ(ioctl(vm.vcpus[0].fd, KVM_SET_MSRS, &msr), 1);
+	set_clock(&vm, 4 * MB + PAGE);
 	kvm_writes_clock(&vm);
 	EXPECT(info->version && info->system_time);
 
@@ -721,13 +728,6 @@ TEST(kvm_clock_in_secret_page_1g)
 /* A slot of mapped memory becomes one of a file at the same address, with the same page. */
 TEST(kvm_clock_when_slot_becomes_secret)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msr = {
-		.head.nmsrs = 1,
-		.entry = { .index = MSR_KVM_SYSTEM_TIME, .data = (4 * MB + PAGE) | 1 },
-	};
 	int gmem = gmem_create(8 * MB, 2 * MB, GMEMFD_CREATE_SECRET);
 	struct kvm_userspace_memory_region region = {
 		.slot = 1, .guest_phys_addr = 4 * MB, .memory_size = 2 * MB,
@@ -745,7 +745,7 @@ TEST(kvm_clock_when_slot_becomes_secret)
 	info = (void *)(p + PAGE);
 	region.userspace_addr = (uintptr_t)p;
 	EXPECT_EQ(ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &region), 0);
-	EXPECT_EQ(ioctl(vm.vcpus[0].fd, KVM_SET_MSRS, &msr), 1);
+	set_clock(&vm, 4 * MB + PAGE);
 	kvm_writes_clock(&vm);
 	EXPECT(info->version);
 
