@@ -122,8 +122,12 @@ void vcpu_long_mode(struct kvm_sregs *sregs, uint64_t tables);
  * is more kernel command line.
  *
  * False if the guest was interrupted at the first instruction of an interrupt's entry, where
- * interrupts are off, and died of that: QEMU 7.2 does so to nested guests on a busy host,
- * with Debian's kernel as host and guest.  Then the caller tries again.
+ * interrupts are off, and died of that: then the caller tries again.  QEMU does so.  It
+ * delivers an interrupt that VMRUN injects (helper_vmrun(), in 7.2 and later), and leaves its
+ * number in exception_index.  If the thread that runs the CPU is kicked before something else
+ * resets that, it is delivered as an exception.  With thread=single (see scripts/lab) and
+ * several CPUs in the machine, each interrupt of one CPU kicks the others, and so does a timer.
+ * With one CPU a kick comes with an interrupt, which resets the number first.
  */
 #define LINUX_SHARED	(192 * MB)
 bool linux_boot(struct vm *vm, int nr_vcpus, const char *append, bool verbose);
