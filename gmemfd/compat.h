@@ -52,6 +52,17 @@ static inline vm_fault_t gmem_insert_special_pmd(struct vm_fault *vmf, unsigned 
 	return vmf_insert_pfn_pmd(vmf, gmem_special_pfn(pfn), write);
 }
 
+/* Zero pages that follow each other. */
+static inline void gmem_clear_pages(struct page *page, unsigned int nr)
+{
+#ifdef clear_pages
+	clear_pages(page_address(page), nr);
+#else
+	for (; nr; nr--, page++)
+		clear_page(page_address(page));
+#endif
+}
+
 #ifndef cmp_int
 #define cmp_int(a, b)	(((a) > (b)) - ((a) < (b)))
 #endif

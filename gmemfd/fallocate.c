@@ -8,41 +8,11 @@
 
 #include "gmemfd.h"
 
-/*
- * Zero regions one by one, with the block's lock released in between.  They are made ready
- * afterwards, all at once, so that large entries of the direct map stay large.
- * [takes block]
- */
-static int gmem_zero_ahead(struct gmemfd_inode *fi, const struct gmem_walk *walk)
-{
-	bool more = walk->hi - walk->lo > GMEM_REGION_PAGES;
-	struct gmem_block *block = walk->block;
-	unsigned long lo = walk->lo;
-	int err;
-
-	while (more) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		err = gmem_lock_block_killable(fi, block);
-		if (err)
-			return err;
-		if (!block->memory)
-			err = gmem_memory_take(fi, block);
-		if (!err)
-			more = gmem_memory_zero_next(block, &lo, walk->hi);
-		gmem_unlock_block(fi, block);
-		if (err)
-			return err;
-		cond_resched();
-	}
-	return 0;
-}
-
 static int gmem_allocate(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 {
 	int err;
 
-	err = gmem_zero_ahead(fi, walk);
+	err = gmem_zero_ahead(fi, walk->block, walk->lo, walk->hi);
 	if (!err)
 		err = gmem_lock_block_killable(fi, walk->block);
 	if (err)

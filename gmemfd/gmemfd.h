@@ -84,15 +84,16 @@
  *	one while the block leaves its file
  * @broken: the block is not a hugetlb folio any more but has a folio for each region or
  *	page
- * @zeroed_ahead: a bit for each region: it was zeroed before it was ready.  The bits of
- *	regions that are ready mean nothing.
+ * @zeroed_ahead: a bit for each region: it was zeroed before it was ready, or a task that
+ *	holds the block's lock, shared, does that.  Whoever holds it exclusively finds the
+ *	region zeroed.  The bits of regions that are ready mean nothing.
  * @split: a bit for each region: its folios are of 4 KiB
  * @tables: a bit for each region: the direct map may have a table of 4 KiB entries for it
  * @ready: a bit for each region: it is ready.  Nobody has seen what is in the others.
  *
- * @fi and @mending change under gmem_frames_lock, @away is atomic, and the rest changes
- * under the block's lock, held exclusively.  A memory error reads @broken of memory that
- * has left its file under gmem_frames_lock alone.
+ * @fi and @mending change under gmem_frames_lock, @away and the bits of @zeroed_ahead are
+ * atomic, and the rest changes under the block's lock, held exclusively.  A memory error
+ * reads @broken of memory that has left its file under gmem_frames_lock alone.
  *
  * What the state of a folio means:
  *
@@ -168,9 +169,10 @@ struct gmem_memory {
  * kernel's page tables.  The shim holds the latter while it changes entries of 1 GiB at
  * most, or merges 32 MiB of them.  Memory is zeroed, scrubbed and unmapped under locks
  * of its own file only.  A block's lock is held for 2 MiB at a time where memory is
- * zeroed, for the whole block where it is broken or given back, for a conversion as long
- * as that takes, and where memory is taken until hibernation is over.  Whoever waits for
- * one can be killed, apart from the last close and memory errors.
+ * zeroed (shared, so that others zero, too, and fault), for the whole block where it is
+ * broken or given back, for a conversion as long as that takes, and where memory is taken
+ * until hibernation is over.  Whoever waits for one can be killed, apart from the last close
+ * and memory errors.
  *
  * A conversion holds the locks of all its blocks.  Lockdep has no room for that many, so
  * it does not track them one by one but as gmemfd_inode.lock_map.
@@ -473,6 +475,8 @@ void gmem_memory_release(struct gmemfd_inode *fi, struct gmem_block *block);
 /* populate.c */
 bool gmem_populated(const struct gmem_block *block, unsigned long lo,
 		    unsigned long hi);
+int gmem_zero_ahead(struct gmemfd_inode *fi, struct gmem_block *block,
+		    unsigned long lo, unsigned long hi);
 int gmem_populate(struct gmemfd_inode *fi, struct gmem_block *block,
 		  unsigned long lo, unsigned long hi);
 int gmem_punch_pages(struct gmemfd_inode *fi, struct gmem_block *block,

@@ -246,7 +246,9 @@ static int gmem_get_pfn(struct gmemfd_inode *fi, pgoff_t index, bool guest, u64 
 		if (ret != -EAGAIN)
 			break;
 		gmem_unlock_block_shared(fi, block);
-		err = gmem_lock_block_killable(fi, block);
+		err = gmem_zero_ahead(fi, block, i, i + 1);
+		if (!err)
+			err = gmem_lock_block_killable(fi, block);
 		if (err)
 			return err;
 		err = gmem_populate_around(fi, block, i);

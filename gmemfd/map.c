@@ -112,6 +112,9 @@ static vm_fault_t gmem_fault_secret(struct vm_fault *vmf, unsigned int order)
 			break;
 		gmem_unlock_block_shared(fi, block);
 
+		err = gmem_zero_ahead(fi, block, i, i + 1);
+		if (err)
+			return vmf_error(err);
 		if (gmem_lock_block_killable(fi, block))
 			return VM_FAULT_SIGBUS;
 		err = gmem_page_secret(block, i) ? gmem_populate_around(fi, block, i) : 0;
@@ -157,8 +160,10 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 		if (gmem_populated(block, lo, hi) && !gmem_folio_too_large(fi, block, i))
 			break;
 		gmem_unlock_block_shared(fi, block);
-		err = gmem_lock_block_killable(fi, block);
+		err = gmem_zero_ahead(fi, block, i, i + 1);
 		if (err)
+			return vmf_error(err);
+		if (gmem_lock_block_killable(fi, block))
 			return VM_FAULT_SIGBUS;
 		if (!gmem_state_private(&block->state, i)) {
 			gmem_folio_range(fi, block, i, &lo, &hi);

@@ -2,9 +2,8 @@
 /*
  * The memory behind a block while it is in the file.  It is taken from hugetlb, zeroed as
  * late as possible, made ready, and scrubbed before it leaves.  All functions here need
- * the block's lock, held exclusively.
+ * the block's lock, held exclusively but for gmem_memory_zero_next().
  */
-#include <linux/highmem.h>
 #include <linux/mempolicy.h>
 #include <linux/slab.h>
 
@@ -100,30 +99,33 @@ err_return:
 	return err;
 }
 
-static void gmem_clear_pages(struct page *page, unsigned long nr)
+/* Zero pages, but none that is poisoned. */
+static void gmem_clear(struct page *page, unsigned long nr)
 {
-	for (; nr; nr--, page++) {
-		if (!PageHWPoison(page))
-			clear_highpage(page);
-		if (!(nr % GMEM_REGION_PAGES))
-			cond_resched();
+	bool look = gmem_any_page_poisoned();
+	unsigned long n;
+
+	for (; nr; nr -= n, page += n) {
+		n = look ? 1 : min(nr, GMEM_REGION_PAGES);
+		if (!look || !PageHWPoison(page))
+			gmem_clear_pages(page, n);
+		cond_resched();
 	}
 }
 
 static void gmem_zero_region(struct gmem_memory *memory, unsigned long region)
 {
-	gmem_clear_pages(memory->loan.page + (region << GMEM_REGION_ORDER),
-			 GMEM_REGION_PAGES);
-	set_bit(region, memory->zeroed_ahead);
+	gmem_clear(memory->loan.page + (region << GMEM_REGION_ORDER), GMEM_REGION_PAGES);
 }
 
 /**
- * gmem_memory_zero_next - zero a region ahead of gmem_memory_make_ready() [block]
+ * gmem_memory_zero_next - zero a region ahead of gmem_memory_make_ready() [block shared]
  * @block: a block with memory
  * @lo: in: where to start; out: first page behind the region
  * @hi: where to stop
  *
- * The caller can release the block's lock between one region and the next.
+ * Several tasks can do so at the same time, each in a region of its own.  The caller can
+ * release the block's lock between one region and the next.
  *
  * Return: false if no region is left, or if a poisoned page has to be located first, which
  * gmem_memory_make_ready() does.
@@ -135,9 +137,12 @@ bool gmem_memory_zero_next(struct gmem_block *block, unsigned long *lo,
 	unsigned long last = DIV_ROUND_UP(hi, GMEM_REGION_PAGES);
 	unsigned long i = *lo >> GMEM_REGION_ORDER;
 
-	while (i < last && (test_bit(i, memory->ready) || test_bit(i, memory->zeroed_ahead)))
+	if (gmem_poison_unlocated(memory))
+		return false;
+	while (i < last && (test_bit(i, memory->ready) ||
+			    test_and_set_bit(i, memory->zeroed_ahead)))
 		i++;
-	if (i == last || gmem_poison_unlocated(memory))
+	if (i >= last)
 		return false;
 	gmem_zero_region(memory, i);
 	*lo = (i + 1) << GMEM_REGION_ORDER;
@@ -172,6 +177,7 @@ bool gmem_memory_scrub_next(struct gmemfd_inode *fi, struct gmem_block *block,
 		     gmem_direct_map_restore(memory->loan.page + i, GMEM_REGION_PAGES)))
 			return false;
 		gmem_zero_region(memory, i >> GMEM_REGION_ORDER);
+		set_bit(i >> GMEM_REGION_ORDER, memory->zeroed_ahead);
 		clear_bit(i >> GMEM_REGION_ORDER, memory->ready);
 		*lo = i + GMEM_REGION_PAGES;
 		return true;
@@ -185,7 +191,7 @@ static void gmem_clear_runs(const struct gmem_block *block, enum gmem_run_kind k
 	unsigned long end;
 
 	for (; gmem_next_run(block, kind, &lo, &end, hi); lo = end)
-		gmem_clear_pages(block->memory->loan.page + lo, end - lo);
+		gmem_clear(block->memory->loan.page + lo, end - lo);
 }
 
 static int gmem_try_scrub(struct gmemfd_inode *fi, struct gmem_block *block)
@@ -256,7 +262,7 @@ int gmem_memory_make_ready(struct gmemfd_inode *fi, struct gmem_block *block,
 	if (err)
 		return err;
 	for_each_clear_bit_from(first, memory->ready, last) {
-		if (!test_bit(first, memory->zeroed_ahead))
+		if (!test_and_set_bit(first, memory->zeroed_ahead))
 			gmem_zero_region(memory, first);
 	}
 

@@ -41,12 +41,65 @@ static void gmem_clear_punched(struct gmemfd_inode *fi, struct gmem_block *block
 		gmem_free_punched(block);
 }
 
+/* Have memory behind a block.  [takes block] */
+static int gmem_fill_hole(struct gmemfd_inode *fi, struct gmem_block *block)
+{
+	int err;
+
+	err = gmem_lock_block_killable(fi, block);
+	if (err)
+		return err;
+	if (!block->memory)
+		err = gmem_memory_take(fi, block);
+	gmem_unlock_block(fi, block);
+	return err;
+}
+
+/**
+ * gmem_zero_ahead - do what takes long of gmem_populate() [takes block]
+ * @fi: the file
+ * @block: the block
+ * @lo: first page
+ * @hi: first page behind
+ *
+ * Zeroes regions one by one, with the block's lock held shared and released in between:
+ * other tasks use the block meanwhile, and zero other regions of it.  gmem_populate() has to
+ * come afterwards.  It makes all of them ready at once, so that large entries of the direct
+ * map stay large.
+ *
+ * Return: 0, -EINTR for a fatal signal, or what gmem_memory_take() returns.
+ */
+int gmem_zero_ahead(struct gmemfd_inode *fi, struct gmem_block *block,
+		    unsigned long lo, unsigned long hi)
+{
+	bool hole, more = true;
+	int err = 0;
+
+	while (more && !err) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		err = gmem_lock_block_shared(fi, block);
+		if (err)
+			return err;
+		hole = !block->memory;
+		if (!hole)
+			more = gmem_memory_zero_next(block, &lo, hi);
+		gmem_unlock_block_shared(fi, block);
+		if (hole)
+			err = gmem_fill_hole(fi, block);
+		cond_resched();
+	}
+	return err;
+}
+
 /**
  * gmem_populate - populate pages [block, takes frames]
  * @fi: the file
  * @block: the block
  * @lo: first page
  * @hi: first page behind
+ *
+ * gmem_zero_ahead() should come first.  But what that has seen can have changed since.
  *
  * Return: 0, or what gmem_memory_take() or gmem_memory_make_ready() returns.
  */

@@ -2,6 +2,7 @@
 /* A private page is out of reach, whichever way one comes. */
 #define _GNU_SOURCE
 #include <linux/io_uring.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -425,6 +426,42 @@ TEST(memory_is_zeroed_before_use)
 }
 
 /* One page of a fresh 1 GiB block costs a region, not the block. */
+static void *allocate_region(void *arg)
+{
+	int *job = arg;
+
+	run_on_cpu(1);
+	EXPECT_EQ(gmem_allocate(job[0], job[1] * 2 * MB, 2 * MB), 0);
+	return NULL;
+}
+
+/* While memory of a block is zeroed, pages of it that are ready can be touched. */
+TEST(fault_beside_zeroing)
+{
+	enum delay state = GONE_ON;
+	int job[2], dev;
+	pthread_t thread;
+	char *p;
+
+	need_1g_blocks();
+	dev = open_put_test();
+	job[0] = gmem_create(GB, GB, GMEMFD_CREATE_INIT_SHARED);
+	p = gmem_map(job[0], 0, GB);
+	p[0] = 1;
+	run_on_cpu(0);
+	for (job[1] = 1; job[1] < 6 && state != INSIDE; job[1]++) {
+		EXPECT_EQ(madvise(p, 2 * MB, MADV_DONTNEED), 0);
+		delay_in_kernel(dev, "gmem_memory_zero_next");
+		EXPECT_EQ(pthread_create(&thread, NULL, allocate_region, job), 0);
+		EXPECT(EVENTUALLY(delayed(dev) != NOT_YET));
+		EXPECT_EQ(p[0], 1);
+		state = delayed(dev);
+		EXPECT_EQ(pthread_join(thread, NULL), 0);
+	}
+	EXPECT_EQ(state, INSIDE);
+	close(dev);
+}
+
 TEST(zeroing_is_lazy)
 {
 	need_1g_blocks();
