@@ -30,7 +30,8 @@ void gmem_file_put(struct gmemfd_inode *fi)
 		gmem_state_free(&fi->blocks[i].state);
 		gmem_state_free(&fi->blocks[i].secret);
 	}
-	kvfree(fi);
+	kvfree(fi->blocks);
+	kfree(fi);
 }
 
 /* Ranges can share a block, which is unlocked once.  Block @last is the last one. */

@@ -6,6 +6,7 @@
 #ifndef _GMEMFD_COMPAT_H
 #define _GMEMFD_COMPAT_H
 
+#include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -69,6 +70,34 @@ static inline void gmem_clear_pages(struct page *page, unsigned int nr)
 
 #ifndef kmalloc_obj
 #define kmalloc_obj(obj, gfp)	kmalloc(sizeof(obj), gfp)
+#define kzalloc_obj(obj, gfp)	kzalloc(sizeof(obj), gfp)
+#endif
+
+/* A dentry that stays until it is unlinked was one with a reference that nobody has. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+static inline void d_make_persistent(struct dentry *dentry, struct inode *inode)
+{
+	d_instantiate(dentry, inode);
+	dget(dentry);
+}
+
+#define gmem_kill_super		kill_litter_super
+#define inode_just_drop		generic_delete_inode
+#define gmem_mkdir_type		int
+#define gmem_mkdir_return(err)	(err)
+#else
+#define gmem_kill_super		kill_anon_super
+#define gmem_mkdir_type		struct dentry *
+#define gmem_mkdir_return(err)	ERR_PTR(err)
+#endif
+
+/* create() was told whether it has to be exclusive, which the VFS sees to. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
+#define GMEM_CREATE_PARAMETERS	struct mnt_idmap *idmap, struct inode *dir, \
+				struct dentry *dentry, umode_t mode, bool excl
+#else
+#define GMEM_CREATE_PARAMETERS	struct mnt_idmap *idmap, struct inode *dir, \
+				struct dentry *dentry, umode_t mode
 #endif
 
 /* Folio batches were called pagevecs. */

@@ -6,7 +6,6 @@
 #include <linux/device.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/sizes.h>
 #include <linux/stringify.h>
 #include <linux/sysfs.h>
 #include <linux/uaccess.h>
@@ -18,25 +17,6 @@
 				 GMEMFD_CREATE_SMALL_SHARED |	\
 				 GMEMFD_CREATE_NODE |		\
 				 GMEMFD_CREATE_SECRET)
-
-static u64 gmem_block_sizes __ro_after_init;
-
-/* The page sizes that hugetlb has on this machine, and that fit our geometry. */
-static u64 __init gmem_find_block_sizes(void)
-{
-	static const unsigned int candidates[] __initconst = { SZ_2M, SZ_1G };
-	struct gmem_pool pool;
-	u64 sizes = 0;
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(candidates); i++) {
-		if (gmem_pool_reserve(&pool, get_order(candidates[i]), 0))
-			continue;
-		gmem_pool_release(&pool);
-		sizes |= candidates[i];
-	}
-	return sizes;
-}
 
 static int gmem_ioctl_get_info(void __user *argp)
 {
@@ -74,10 +54,8 @@ static int gmem_ioctl_create(void __user *argp)
 	} else if (args.node) {
 		return -EINVAL;
 	}
-	if (!is_power_of_2(args.block_size) ||
-	    !(args.block_size & gmem_block_sizes) ||
-	    !args.size || args.size & (args.block_size - 1) ||
-	    args.size > MAX_LFS_FILESIZE)
+	if (!gmem_block_size_ok(args.block_size) || !args.size ||
+	    args.size & (args.block_size - 1) || args.size > MAX_LFS_FILESIZE)
 		return -EINVAL;
 	return gmem_file_create(&args);
 }
@@ -159,7 +137,6 @@ static int __init gmem_init(void)
 	struct address_space *away_mapping;
 	int err;
 
-	gmem_block_sizes = gmem_find_block_sizes();
 	err = gmem_frames_init();
 	if (err)
 		return err;
@@ -172,11 +149,16 @@ static int __init gmem_init(void)
 	err = gmem_shim_register(GMEM_SHIM_ABI, &gmem_provider);
 	if (err)
 		goto err_home;
-	err = misc_register(&gmem_device);
+	err = gmem_fs_init();
 	if (err)
 		goto err_shim;
+	err = misc_register(&gmem_device);
+	if (err)
+		goto err_fs;
 	return 0;
 
+err_fs:
+	gmem_fs_exit();
 err_shim:
 	gmem_shim_unregister();
 err_home:
@@ -192,6 +174,7 @@ module_init(gmem_init);
 static void __exit gmem_exit(void)
 {
 	misc_deregister(&gmem_device);
+	gmem_fs_exit();
 	gmem_shim_unregister();
 	gmem_home_exit();
 	gmem_file_exit();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A file from its creation to its close.  It has one inode and one open file, no page
- * cache, and its own table of blocks.
+ * A file from its creation to its end.  It has an inode, no page cache, and its own table of
+ * blocks.  Files of /dev/gmemfd are here; fs.c has those that have names.
  */
 #include <linux/fs.h>
 #include <linux/file.h>
@@ -11,12 +11,11 @@
 #include <linux/pseudo_fs.h>
 #include <linux/sched/mm.h>
 #include <linux/seq_file.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
 #include "gmemfd.h"
-
-#define GMEMFD_MAGIC	0x676d656d	/* "gmem" */
 
 static struct file_system_type gmem_fs;
 static struct vfsmount *gmem_mnt;
@@ -25,12 +24,41 @@ static int gmem_mnt_count;
 static struct vfsmount *gmem_away_mnt;
 static struct inode *gmem_away_inode;
 
+/* Sizes of huge pages that this machine has, and that fit our geometry. */
+u64 gmem_block_sizes __ro_after_init;
+
+/**
+ * gmem_block_size_ok - can a file have blocks of a size?
+ * @size: in bytes
+ *
+ * Return: true if it can.
+ */
+bool gmem_block_size_ok(u64 size)
+{
+	return is_power_of_2(size) && size & gmem_block_sizes;
+}
+
+static void __init gmem_find_block_sizes(void)
+{
+	static const unsigned int candidates[] __initconst = { SZ_2M, SZ_1G };
+	struct gmem_pool pool;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(candidates); i++) {
+		if (gmem_pool_reserve(&pool, get_order(candidates[i]), 0))
+			continue;
+		gmem_pool_release(&pool);
+		gmem_block_sizes |= candidates[i];
+	}
+}
+
 static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct gmemfd_inode *fi = file_inode(file)->i_private;
 	unsigned long nr = gmem_block_pages(fi), private = 0, secret = 0, split = 0, i;
+	loff_t size = i_size_read(fi->inode);
 
-	for (i = 0; i < fi->nr_blocks; i++) {
+	for (i = 0; i < size >> (fi->block_order + PAGE_SHIFT); i++) {
 		struct gmem_block *block = &fi->blocks[i];
 
 		if (gmem_lock_block_shared(fi, block))
@@ -43,20 +71,24 @@ static void gmem_show_fdinfo(struct seq_file *m, struct file *file)
 		gmem_unlock_block_shared(fi, block);
 		cond_resched();
 	}
-	seq_printf(m, "gmem_size:\t%lld\n", i_size_read(fi->inode));
+	seq_printf(m, "gmem_size:\t%lld\n", size);
 	seq_printf(m, "gmem_block_size:\t%lu\n", nr << PAGE_SHIFT);
 	seq_printf(m, "gmem_flags:\t0x%llx\n", fi->flags);
 	seq_printf(m, "gmem_allocated:\t%lld\n", inode_get_bytes(fi->inode));
 	seq_printf(m, "gmem_private:\t%lu\n", (private - secret) << PAGE_SHIFT);
 	seq_printf(m, "gmem_secret:\t%lu\n", secret << PAGE_SHIFT);
-	seq_printf(m, "gmem_shared:\t%lu\n",
-		   (fi->nr_blocks * nr - private) << PAGE_SHIFT);
+	seq_printf(m, "gmem_shared:\t%llu\n",
+		   size - (private << PAGE_SHIFT));
 	seq_printf(m, "gmem_split:\t%lu\n",
 		   split << (GMEM_REGION_ORDER + PAGE_SHIFT));
 }
 
-/* Release all that an open file has; the VFS's inode may stay for a while.  [takes block] */
-static void gmem_close(struct gmemfd_inode *fi)
+/**
+ * gmem_file_end - give up a file's memory, and all else that it has [takes block]
+ * @fi: a file that nobody has open and that has no name; the inode, which may stay, does not
+ *	lead to it any more
+ */
+void gmem_file_end(struct gmemfd_inode *fi)
 {
 	unsigned long i;
 
@@ -72,22 +104,44 @@ static void gmem_close(struct gmemfd_inode *fi)
 		cond_resched();
 	}
 	gmem_mpol_free(&fi->policy);
-	gmem_pool_release(&fi->pool);
+	if (fi->nr_blocks)
+		gmem_pool_release(&fi->pool);
 	gmem_file_put(fi);
+}
+
+/* A file without a name is opened again by way of /proc. */
+static int gmem_file_open(struct inode *inode, struct file *file)
+{
+	struct gmemfd_inode *fi;
+
+	guard(spinlock)(&inode->i_lock);
+	fi = inode->i_private;
+	if (!fi)
+		return -ENXIO;
+	fi->opens++;
+	return 0;
 }
 
 static int gmem_file_release(struct inode *inode, struct file *file)
 {
 	struct gmemfd_inode *fi = inode->i_private;
+	bool last;
 
-	gmem_kvm_release(fi);
-	inode->i_private = NULL;
-	gmem_close(fi);
+	gmem_kvm_release(fi, file);
+	scoped_guard(spinlock, &inode->i_lock) {
+		/* With a name it may be opened again.  Once it has none fs.c finds it closed. */
+		last = !--fi->opens && !inode->i_nlink;
+		if (last)
+			inode->i_private = NULL;
+	}
+	if (last)
+		gmem_file_end(fi);
 	return 0;
 }
 
 const struct file_operations gmem_fops = {
 	.owner			= THIS_MODULE,
+	.open			= gmem_file_open,
 	.release		= gmem_file_release,
 	.llseek			= generic_file_llseek,
 	.fsync			= noop_fsync,
@@ -134,6 +188,14 @@ static const struct inode_operations gmem_iops = {
 	.setattr	= gmem_setattr,
 };
 
+/* An inode of which pages can be mapped, and nothing else done. */
+static void gmem_inode_prepare(struct inode *inode)
+{
+	inode->i_mapping->a_ops = &gmem_aops;
+	mapping_set_inaccessible(inode->i_mapping);
+	mapping_set_release_always(inode->i_mapping);
+}
+
 static struct inode *gmem_new_inode(struct super_block *sb)
 {
 	struct inode *inode;
@@ -143,9 +205,7 @@ static struct inode *gmem_new_inode(struct super_block *sb)
 		return inode;
 	inode->i_mode |= S_IFREG;
 	inode->i_op = &gmem_iops;
-	inode->i_mapping->a_ops = &gmem_aops;
-	mapping_set_inaccessible(inode->i_mapping);
-	mapping_set_release_always(inode->i_mapping);
+	gmem_inode_prepare(inode);
 	return inode;
 }
 
@@ -167,55 +227,92 @@ static int gmem_reserve_pool(struct gmem_pool *pool, unsigned int order,
 	return err;
 }
 
-static struct gmemfd_inode *gmem_file_alloc(const struct gmemfd_create *args)
+/**
+ * gmem_inode_init - make a file of an inode
+ * @inode: a new inode of a regular file
+ * @args: arguments that are valid, apart from the size: that is 0 afterwards
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int gmem_inode_init(struct inode *inode, const struct gmemfd_create *args)
 {
-	unsigned int order = ilog2(args->block_size) - PAGE_SHIFT;
-	unsigned long nr = args->size >> (order + PAGE_SHIFT), i;
-	bool shared = args->flags & GMEMFD_CREATE_INIT_SHARED;
 	static struct lock_class_key lock_key;
 	struct gmemfd_inode *fi;
-	int err;
 
-	fi = kvzalloc(struct_size(fi, blocks, nr), GMEM_GFP);
+	fi = kzalloc_obj(*fi, GMEM_GFP);
 	if (!fi)
-		return ERR_PTR(-ENOMEM);
-	err = gmem_reserve_pool(&fi->pool, order, nr);
-	if (err) {
-		kvfree(fi);
-		return ERR_PTR(err);
-	}
+		return -ENOMEM;
 	refcount_set(&fi->refs, 1);
-	fi->block_order = order;
+	fi->inode = inode;
+	fi->block_order = ilog2(args->block_size) - PAGE_SHIFT;
 	fi->flags = args->flags;
 	fi->node = args->flags & GMEMFD_CREATE_NODE ? args->node : NUMA_NO_NODE;
 	gmem_mpol_init(&fi->policy);
-	fi->nr_blocks = nr;
 	mutex_init(&fi->bindings_lock);
 	INIT_LIST_HEAD(&fi->bindings);
 	init_waitqueue_head(&fi->vm_gone);
 	lockdep_init_map(&fi->lock_map, "gmem_block", &lock_key, 0);
-	for (i = 0; i < nr; i++) {
-		init_rwsem(&fi->blocks[i].lock);
-		lockdep_set_notrack_class(&fi->blocks[i].lock);
-		fi->blocks[i].state.kind = shared ? GMEM_ALL_SHARED : GMEM_ALL_PRIVATE;
-		fi->blocks[i].secret.kind = gmem_has_secret(fi) && !shared ?
-					    GMEM_ALL_PRIVATE : GMEM_ALL_SHARED;
-	}
-	return fi;
+
+	gmem_inode_prepare(inode);
+	inode->i_fop = &gmem_fops;
+	inode->i_blkbits = fi->block_order + PAGE_SHIFT;
+	inode->i_private = fi;
+	return 0;
 }
 
-static struct file *gmem_new_file(struct gmemfd_inode *fi, u64 size)
+/**
+ * gmem_inode_set_size - give a file its size, and reserve memory for it
+ * @inode: the inode of a file whose size is 0; nobody else does the same
+ * @size: a multiple of the block size, and not 0
+ *
+ * Return: 0, -ENOMEM if the pool does not have as much, or what else gmem_pool_reserve()
+ * returns.
+ */
+int gmem_inode_set_size(struct inode *inode, loff_t size)
+{
+	struct gmemfd_inode *fi = inode->i_private;
+	unsigned long nr = size >> (fi->block_order + PAGE_SHIFT), i;
+	bool shared = fi->flags & GMEMFD_CREATE_INIT_SHARED;
+	struct gmem_block *blocks;
+	int err;
+
+	blocks = kvcalloc(nr, sizeof(*blocks), GMEM_GFP);
+	if (!blocks)
+		return -ENOMEM;
+	err = gmem_reserve_pool(&fi->pool, fi->block_order, nr);
+	if (err) {
+		kvfree(blocks);
+		return err;
+	}
+	for (i = 0; i < nr; i++) {
+		init_rwsem(&blocks[i].lock);
+		lockdep_set_notrack_class(&blocks[i].lock);
+		blocks[i].state.kind = shared ? GMEM_ALL_SHARED : GMEM_ALL_PRIVATE;
+		blocks[i].secret.kind = gmem_has_secret(fi) && !shared ?
+					GMEM_ALL_PRIVATE : GMEM_ALL_SHARED;
+	}
+	fi->nr_blocks = nr;
+	fi->blocks = blocks;
+	/* Whoever sees the size sees the blocks. */
+	i_size_write(inode, size);
+	return 0;
+}
+
+static struct file *gmem_new_file(const struct gmemfd_create *args)
 {
 	struct inode *inode;
 	struct file *file;
+	int err;
 
 	inode = gmem_new_inode(gmem_mnt->mnt_sb);
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
-	inode->i_size = size;
-	inode->i_blkbits = fi->block_order + PAGE_SHIFT;
-	inode->i_private = fi;
-	fi->inode = inode;
+	err = gmem_inode_init(inode, args);
+	if (err)
+		goto err_inode;
+	err = gmem_inode_set_size(inode, args->size);
+	if (err)
+		goto err_file;
 	/* As of an unlinked file, inotify reports the deletion on the last close. */
 	clear_nlink(inode);
 
@@ -224,9 +321,17 @@ static struct file *gmem_new_file(struct gmemfd_inode *fi, u64 size)
 				 O_RDWR | O_LARGEFILE, &gmem_fops);
 	if (IS_ERR(file)) {
 		module_put(THIS_MODULE);
-		iput(inode);
+		err = PTR_ERR(file);
+		goto err_file;
 	}
+	gmem_file_open(inode, file);
 	return file;
+
+err_file:
+	gmem_file_end(inode->i_private);
+err_inode:
+	iput(inode);
+	return ERR_PTR(err);
 }
 
 /**
@@ -237,7 +342,6 @@ static struct file *gmem_new_file(struct gmemfd_inode *fi, u64 size)
  */
 int gmem_file_create(const struct gmemfd_create *args)
 {
-	struct gmemfd_inode *fi;
 	struct file *file;
 	int fd, err;
 
@@ -247,15 +351,9 @@ int gmem_file_create(const struct gmemfd_create *args)
 	err = simple_pin_fs(&gmem_fs, &gmem_mnt, &gmem_mnt_count);
 	if (err)
 		goto err_fd;
-	fi = gmem_file_alloc(args);
-	if (IS_ERR(fi)) {
-		err = PTR_ERR(fi);
-		goto err_fs;
-	}
-	file = gmem_new_file(fi, args->size);
+	file = gmem_new_file(args);
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
-		gmem_close(fi);
 		goto err_fs;
 	}
 	/* From now on the dentry keeps the mount, which the next file uses, too. */
@@ -331,8 +429,9 @@ static struct file_system_type gmem_away_fs = {
  *
  * Return: 0 or a negative errno.
  */
-int gmem_file_init(struct address_space **away_mapping)
+int __init gmem_file_init(struct address_space **away_mapping)
 {
+	gmem_find_block_sizes();
 	gmem_away_mnt = kern_mount(&gmem_away_fs);
 	if (IS_ERR(gmem_away_mnt))
 		return PTR_ERR(gmem_away_mnt);

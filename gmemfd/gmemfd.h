@@ -6,6 +6,7 @@
  * scripts/callgraph checks that no circle arises.
  *
  *   device.c                            /dev/gmemfd; loading and unloading
+ *   fs.c                                files that have names
  *   file.c                              a file from its creation to its close
  *   map.c  fallocate.c  ioctl.c         what user space does with a file
  *   convert.c  poison.c                 private, secret, shared; memory errors
@@ -187,9 +188,11 @@ struct gmem_block {
 
 /**
  * struct gmemfd_inode - a gmem file
- * @inode: the VFS's inode.  It stays while a block has memory, and i_size does not change.
- * @refs: the open file has a reference, each binding has one, and a memory error has one
- *	while it looks at the file
+ * @inode: the VFS's inode.  It stays while a block has memory.  i_size is set once, when
+ *	the fields from @pool on and @blocks are as they stay.
+ * @refs: the inode has a reference while the file has its memory, each binding has one,
+ *	and a memory error has one while it looks at the file
+ * @opens: the number of open files, under inode->i_lock
  * @pool: the reservation for all blocks
  * @block_order: log2 of the pages in a block
  * @flags: GMEMFD_CREATE_*
@@ -203,13 +206,16 @@ struct gmem_block {
  * @vms_gone: how many VMs have lost their last binding
  * @vm_gone: where to wait for that
  * @nr_blocks: the number of blocks
- * @blocks: the blocks
+ * @blocks: the blocks; NULL for a file that has no size yet
  *
- * An O_PATH fd keeps the VFS's inode only.  This structure goes with the last reference.
+ * A file loses its memory when nobody has it open and it has no name.  Then inode->i_private
+ * does not lead here any more.  The inode can stay: an O_PATH fd keeps it, for one.  This
+ * structure goes with the last reference.
  */
 struct gmemfd_inode {
 	struct inode *inode;
 	refcount_t refs;
+	unsigned int opens;
 	struct gmem_pool pool;
 	unsigned int block_order;
 	u64 flags;
@@ -223,7 +229,7 @@ struct gmemfd_inode {
 	unsigned long vms_gone;
 	wait_queue_head_t vm_gone;
 	unsigned long nr_blocks;
-	struct gmem_block blocks[] __counted_by(nr_blocks);
+	struct gmem_block *blocks;
 };
 
 static inline unsigned long gmem_block_pages(const struct gmemfd_inode *fi)
@@ -511,7 +517,7 @@ int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t la
 			      struct gmem_invalidation *inv);
 void gmem_kvm_invalidate_end(struct gmem_invalidation *inv);
 void gmem_kvm_wait_gone(struct gmemfd_inode *fi, const struct gmem_invalidation *inv);
-void gmem_kvm_release(struct gmemfd_inode *fi);
+void gmem_kvm_release(struct gmemfd_inode *fi, struct file *file);
 
 /* poison.c */
 int gmem_memory_error(struct page *page, int flags);
@@ -530,9 +536,19 @@ long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
 long gmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* file.c */
+#define GMEMFD_MAGIC	0x676d656d	/* "gmem", as statfs() tells it */
 extern const struct file_operations gmem_fops;
+extern u64 gmem_block_sizes;
+bool gmem_block_size_ok(u64 size);
+int gmem_inode_init(struct inode *inode, const struct gmemfd_create *args);
+int gmem_inode_set_size(struct inode *inode, loff_t size);
+void gmem_file_end(struct gmemfd_inode *fi);
 int gmem_file_create(const struct gmemfd_create *args);
 int gmem_file_init(struct address_space **away_mapping);
 void gmem_file_exit(void);
+
+/* fs.c */
+int gmem_fs_init(void);
+void gmem_fs_exit(void);
 
 #endif /* _GMEMFD_H */

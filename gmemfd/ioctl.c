@@ -261,9 +261,9 @@ long gmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	switch (cmd) {
 	case GMEMFD_CONVERT:
 	case GMEMFD_KVM_SET_MEMORY_ATTRIBUTES2:
-		return gmem_ioctl_convert(file, cmd, argp);
+		return file->f_mode & FMODE_WRITE ? gmem_ioctl_convert(file, cmd, argp) : -EBADF;
 	case GMEMFD_CONVERT_RANGES:
-		return gmem_ioctl_convert_ranges(file, argp);
+		return file->f_mode & FMODE_WRITE ? gmem_ioctl_convert_ranges(file, argp) : -EBADF;
 	case GMEMFD_GET_RANGES:
 		return gmem_ioctl_get_ranges(file, argp);
 	default:

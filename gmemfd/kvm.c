@@ -14,14 +14,16 @@
 /**
  * struct gmem_binding - a memslot on a file
  * @node: entry of gmemfd_inode.bindings
+ * @file: the open file that it was bound by
  * @slot: KVM's memslot
  * @first: first page of the file that is in the slot
  * @last: first page behind
  *
- * Each binding has a reference to the file.
+ * Each binding has a reference to the file's structure, and goes with the open file.
  */
 struct gmem_binding {
 	struct list_head node;
+	struct file *file;
 	struct kvm_memory_slot *slot;
 	pgoff_t first, last;
 };
@@ -35,8 +37,8 @@ struct gmem_binding {
  * @nr: number of pages
  * @ops: how to talk to KVM
  *
- * Return: 0, -EBUSY if another VM uses the file, -EEXIST if another slot has a part of the
- * range, or -ENOMEM.
+ * Return: 0, -EACCES if the file is not open for reading and writing, -EBUSY if another VM
+ * uses it, -EEXIST if another slot has a part of the range, or -ENOMEM.
  */
 int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
 		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops)
@@ -48,7 +50,10 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 
 	if (!binding)
 		return -ENOMEM;
+	if (~file->f_mode & (FMODE_READ | FMODE_WRITE))
+		return -EACCES;
 	*binding = (struct gmem_binding) {
+		.file = file,
 		.slot = slot,
 		.first = first,
 		.last = first + nr,
@@ -106,21 +111,10 @@ void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
 		gmem_file_put(fi);
 }
 
-/**
- * gmem_kvm_invalidate_begin - unmap pages from the guest for a while [block, takes bindings]
- * @fi: the file
- * @first: first page
- * @last: first page behind
- * @inv: out: for gmem_kvm_invalidate_end(), or gmem_kvm_wait_gone()
- *
- * The caller holds the locks of the pages' blocks, or nobody can look pages up any more.
- * So a slot that is bound from now on cannot look these pages up.
- *
- * Return: 0, or -EAGAIN if the VM is being destroyed.  None of its CPUs runs any more, but
- * pages stay mapped until gmem_kvm_wait_gone() returns.
- */
-int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last,
-			      struct gmem_invalidation *inv)
+/* As gmem_kvm_invalidate_begin(), in slots that were bound by @file, or in all of them. */
+static int gmem_kvm_invalidate_slots(struct gmemfd_inode *fi, const struct file *file,
+				     pgoff_t first, pgoff_t last,
+				     struct gmem_invalidation *inv)
 {
 	struct gmem_binding *binding;
 
@@ -138,7 +132,8 @@ int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t la
 	inv->kvm = fi->kvm;
 	inv->ops = fi->kvm_ops;
 	list_for_each_entry(binding, &fi->bindings, node) {
-		if (binding->first >= last || binding->last <= first)
+		if (binding->first >= last || binding->last <= first ||
+		    (file && binding->file != file))
 			continue;
 		inv->ops->invalidate_begin(inv->kvm, binding->slot,
 					   max(first, binding->first),
@@ -146,6 +141,25 @@ int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t la
 		inv->nr++;
 	}
 	return 0;
+}
+
+/**
+ * gmem_kvm_invalidate_begin - unmap pages from the guest for a while [block, takes bindings]
+ * @fi: the file
+ * @first: first page
+ * @last: first page behind
+ * @inv: out: for gmem_kvm_invalidate_end(), or gmem_kvm_wait_gone()
+ *
+ * The caller holds the locks of the pages' blocks.  So a slot that is bound from now on
+ * cannot look these pages up.
+ *
+ * Return: 0, or -EAGAIN if the VM is being destroyed.  None of its CPUs runs any more, but
+ * pages stay mapped until gmem_kvm_wait_gone() returns.
+ */
+int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last,
+			      struct gmem_invalidation *inv)
+{
+	return gmem_kvm_invalidate_slots(fi, NULL, first, last, inv);
 }
 
 /**
@@ -199,21 +213,26 @@ void gmem_kvm_wait_gone(struct gmemfd_inode *fi, const struct gmem_invalidation 
 }
 
 /**
- * gmem_kvm_release - unmap all of a file from its guest, and unbind it [takes bindings]
- * @fi: a file in which nobody can look pages up any more
+ * gmem_kvm_release - undo what was bound by an open file, which is closed [takes bindings]
+ * @fi: the file
+ * @file: the open file, by which nobody can look pages up any more
  */
-void gmem_kvm_release(struct gmemfd_inode *fi)
+void gmem_kvm_release(struct gmemfd_inode *fi, struct file *file)
 {
 	struct gmem_binding *binding, *next;
 	struct gmem_invalidation inv;
 
-	while (gmem_kvm_invalidate_begin(fi, 0, fi->nr_blocks << fi->block_order, &inv))
+	while (gmem_kvm_invalidate_slots(fi, file, 0, ULONG_MAX, &inv))
 		gmem_kvm_wait_gone(fi, &inv);
-	if (!inv.kvm)
+	if (!inv.nr) {
+		gmem_kvm_invalidate_end(&inv);
 		return;
+	}
 	inv.ops->lock(inv.kvm);
 	scoped_guard(mutex, &fi->bindings_lock) {
 		list_for_each_entry_safe(binding, next, &fi->bindings, node) {
+			if (binding->file != file)
+				continue;
 			inv.ops->forget(binding->slot);
 			gmem_binding_free(fi, binding);
 			gmem_file_put(fi);	/* not the last: the caller has one */

@@ -45,6 +45,7 @@
  *                            read-only slots, changes of a slot
  *                EEXIST      part of the range is in another memslot
  *                EBUSY       another VM has memslots on the file
+ *                EACCES      the file is not open for reading and writing
  *                EOPNOTSUPP  the VM is of another type
  *              A guest's access that cannot be served ends KVM_RUN with
  *              KVM_EXIT_MEMORY_FAULT and
@@ -54,10 +55,25 @@
  *                ENOMEM      there is no memory for bookkeeping; the guest can
  *                            go on
  *
+ *   open       of /proc/PID/fd/N gives one more fd.  ENXIO if only an O_PATH fd is left:
+ *              the memory has gone.
+ *
  * Everything else is refused: read, write, splice, truncate and fchmod with
- * EINVAL, pread and pwrite with ESPIPE, opening /proc/PID/fd/N with ENXIO.
+ * EINVAL, pread and pwrite with ESPIPE.
  * All calls: ENOTTY for an ioctl the fd does not know, EFAULT for a bad
  * pointer, EINVAL for an unknown flag or a reserved field that is not zero.
+ * Calls that change something: EBADF if the fd is not open for writing.
+ *
+ * Files can have names, too, in a file system of type gmemfd; see gmemfd(4).
+ * Their pages start in the state that the mount names.  What is said above
+ * goes for them, but for
+ *   ftruncate  gives a new file its size, once, and reserves its memory
+ *                EINVAL      the size is no multiple of the block size
+ *                EPERM       the file has another size already
+ *                ENOSPC      the mount's size, or a cgroup's limit, is exceeded
+ *                ENOMEM      the pool does not have as much
+ *   chmod, chown, link, rename and unlink, which are as on tmpfs.  The memory
+ *              goes when the last name and the last open file are gone.
  */
 #ifndef _UAPI_GMEMFD_H
 #define _UAPI_GMEMFD_H
