@@ -3,6 +3,7 @@
  * A file from its creation to its end.  It has an inode, no page cache, and its own table of
  * blocks.  Files of /dev/gmemfd are here; fs.c has those that have names.
  */
+#include <linux/anon_inodes.h>
 #include <linux/fs.h>
 #include <linux/file.h>
 #include <linux/module.h>
@@ -14,6 +15,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/uaccess.h>
 
 #include "gmemfd.h"
 
@@ -139,6 +141,84 @@ static int gmem_file_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+/* An fd for mmap() alone */
+
+/*
+ * It consists of two open files.  What mappings have is one of the file, without any other
+ * operation: MADV_REMOVE punches through whatever file a mapping has.  What the fd has is
+ * not of the file, so that /proc does not open the file by it.
+ */
+
+static const struct file_operations gmem_map_only_fops = {
+	.owner			= THIS_MODULE,
+	.release		= gmem_file_release,
+	.mmap			= gmem_mmap_only,
+};
+
+static int gmem_map_fd_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma_set_file(vma, file->private_data);
+	return gmem_mmap_only(vma->vm_file, vma);
+}
+
+static int gmem_map_fd_release(struct inode *inode, struct file *file)
+{
+	fput(file->private_data);
+	return 0;
+}
+
+static const struct file_operations gmem_map_fd_fops = {
+	.owner			= THIS_MODULE,
+	.release		= gmem_map_fd_release,
+	.mmap			= gmem_map_fd_mmap,
+	.get_unmapped_area	= thp_get_unmapped_area,
+};
+
+static int gmem_ioctl_open_map(struct file *file, void __user *argp)
+{
+	struct gmemfd_open_map arg;
+	struct file *real, *map;
+	int mode = O_RDWR, fd;
+
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+	if (arg.flags & ~GMEMFD_OPEN_MAP_READ_ONLY ||
+	    memchr_inv(arg.reserved, 0, sizeof(arg.reserved)))
+		return -EINVAL;
+	if (arg.flags & GMEMFD_OPEN_MAP_READ_ONLY)
+		mode = O_RDONLY;
+	else if (!(file->f_mode & FMODE_WRITE))
+		return -EBADF;
+	if (!(file->f_mode & FMODE_READ))
+		return -EBADF;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	real = dentry_open(&file->f_path, mode | O_LARGEFILE, current_cred());
+	if (IS_ERR(real)) {
+		put_unused_fd(fd);
+		return PTR_ERR(real);
+	}
+	replace_fops(real, fops_get(&gmem_map_only_fops));
+	map = anon_inode_getfile("[gmemfd-map]", &gmem_map_fd_fops, real, mode);
+	if (IS_ERR(map)) {
+		fput(real);
+		put_unused_fd(fd);
+		return PTR_ERR(map);
+	}
+	fd_install(fd, map);
+	return fd;
+}
+
+/* This one makes a file, for which ioctl.c is too low. */
+static long gmem_file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	if (cmd == GMEMFD_OPEN_MAP)
+		return gmem_ioctl_open_map(file, (void __user *)arg);
+	return gmem_ioctl(file, cmd, arg);
+}
+
 const struct file_operations gmem_fops = {
 	.owner			= THIS_MODULE,
 	.open			= gmem_file_open,
@@ -148,7 +228,7 @@ const struct file_operations gmem_fops = {
 	.mmap			= gmem_mmap,
 	.get_unmapped_area	= thp_get_unmapped_area,
 	.fallocate		= gmem_fallocate,
-	.unlocked_ioctl		= gmem_ioctl,
+	.unlocked_ioctl		= gmem_file_ioctl,
 	.compat_ioctl		= compat_ptr_ioctl,
 	.show_fdinfo		= gmem_show_fdinfo,
 };

@@ -528,6 +528,7 @@ int gmem_convert(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ran
 
 /* map.c */
 int gmem_mmap(struct file *file, struct vm_area_struct *vma);
+int gmem_mmap_only(struct file *file, struct vm_area_struct *vma);
 
 /* fallocate.c */
 long gmem_fallocate(struct file *file, int mode, loff_t offset, loff_t len);

@@ -228,6 +228,36 @@ static const struct vm_operations_struct gmem_secret_vm_ops = {
 #endif
 };
 
+/* They do not set the file's memory policy, which is the VMM's. */
+static const struct vm_operations_struct gmem_map_only_vm_ops = {
+	.fault		= gmem_fault,
+};
+
+static const struct vm_operations_struct gmem_map_only_secret_vm_ops = {
+	.fault		= gmem_fault,
+	.huge_fault	= gmem_fault_secret,
+};
+
+static int gmem_map(struct file *file, struct vm_area_struct *vma,
+		    const struct vm_operations_struct *plain,
+		    const struct vm_operations_struct *secret)
+{
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+	/* This makes it VM_SPECIAL: mlock, reclaim and compaction take no references. */
+	vm_flags_set(vma, VM_DONTEXPAND);
+	vma->vm_ops = plain;
+	if (gmem_has_secret(file_inode(file)->i_private)) {
+		/*
+		 * With VM_PFNMAP nobody could take references to shared pages, and KVM would
+		 * look for secret ones in the direct map.
+		 */
+		vm_flags_set(vma, VM_MIXEDMAP | VM_HUGEPAGE);
+		vma->vm_ops = secret;
+	}
+	return 0;
+}
+
 /**
  * gmem_mmap - the mmap() of a gmem file
  * @file: the file
@@ -237,18 +267,17 @@ static const struct vm_operations_struct gmem_secret_vm_ops = {
  */
 int gmem_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	if (!(vma->vm_flags & VM_MAYSHARE))
-		return -EINVAL;
-	/* This makes it VM_SPECIAL: mlock, reclaim and compaction take no references. */
-	vm_flags_set(vma, VM_DONTEXPAND);
-	vma->vm_ops = &gmem_vm_ops;
-	if (gmem_has_secret(file_inode(file)->i_private)) {
-		/*
-		 * With VM_PFNMAP nobody could take references to shared pages, and KVM would
-		 * look for secret ones in the direct map.
-		 */
-		vm_flags_set(vma, VM_MIXEDMAP | VM_HUGEPAGE);
-		vma->vm_ops = &gmem_secret_vm_ops;
-	}
-	return 0;
+	return gmem_map(file, vma, &gmem_vm_ops, &gmem_secret_vm_ops);
+}
+
+/**
+ * gmem_mmap_only - the same for somebody who can do nothing else
+ * @file: an open file that has no other operation
+ * @vma: the new mapping
+ *
+ * Return: as gmem_mmap().
+ */
+int gmem_mmap_only(struct file *file, struct vm_area_struct *vma)
+{
+	return gmem_map(file, vma, &gmem_map_only_vm_ops, &gmem_map_only_secret_vm_ops);
 }

@@ -431,6 +431,107 @@ TEST(fd_opens_again)
 	close(path);
 }
 
+static int open_map(int fd, uint32_t flags)
+{
+	struct gmemfd_open_map arg = { .flags = flags };
+
+	return ioctl(fd, GMEMFD_OPEN_MAP, &arg);
+}
+
+/* All that an fd for mmap() alone must not do. */
+static void expect_map_only(int map, const char *p, bool writes)
+{
+	EXPECT_ERR(gmem_convert(map, 0, PAGE, true), ENOTTY);
+	EXPECT_ERR(ioctl(map, GMEMFD_GET_RANGES, NULL), ENOTTY);
+	EXPECT_ERR(open_map(map, 0), ENOTTY);
+	EXPECT_ERR(gmem_allocate(map, 0, PAGE), writes ? ENODEV : EBADF);
+	EXPECT_ERR(gmem_punch(map, 0, PAGE), writes ? ENODEV : EBADF);
+	EXPECT_ERR(ftruncate(map, 0), EINVAL);
+	EXPECT_ERR(open(fd_path(map), O_RDWR), ENXIO);
+	EXPECT_ERR(madvise((void *)p, 2 * MB, MADV_REMOVE), writes ? EOPNOTSUPP : EACCES);
+}
+
+TEST(fd_for_mmap_alone)
+{
+	long nr = pool(2 * MB, "free_hugepages");
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_SECRET), map, reader;
+	struct gmemfd_open_map bad = { .reserved = { [2] = 1 } };
+	const char *q;
+	char *p;
+
+	EXPECT_ERR(open_map(fd, 2), EINVAL);
+	EXPECT_ERR(ioctl(fd, GMEMFD_OPEN_MAP, &bad), EINVAL);
+	EXPECT_ERR(ioctl(fd, GMEMFD_OPEN_MAP, NULL), EFAULT);
+	EXPECT_EQ(gmem_convert(fd, 0, PAGE, true), 0);
+	map = open_map(fd, 0);
+	reader = open_map(fd, GMEMFD_OPEN_MAP_READ_ONLY);
+	EXPECT(map >= 0 && reader >= 0);
+	EXPECT_EQ(fcntl(map, F_GETFD), FD_CLOEXEC);
+	p = gmem_map(map, 0, 2 * MB);
+	EXPECT(!can_read(p));
+	EXPECT(can_write(p + PAGE));
+	p[PAGE] = 8;
+	EXPECT_ERR((intptr_t)mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, reader, 0), EACCES);
+	EXPECT_ERR((intptr_t)mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, map, 0), EINVAL);
+	q = mmap(NULL, 2 * MB, PROT_READ, MAP_SHARED, reader, 0);
+	EXPECT(q != MAP_FAILED);
+	EXPECT_EQ(q[PAGE], 8);
+	expect_map_only(map, p, true);
+	expect_map_only(reader, q, false);
+
+	/* What the VMM does with the file goes for this mapping, too. */
+	EXPECT_EQ(gmem_convert(fd, PAGE, PAGE, true), 0);
+	EXPECT(!can_read(p + PAGE));
+	EXPECT(!can_read(q + PAGE));
+	EXPECT_EQ(gmem_convert_to(fd, PAGE, PAGE, GMEMFD_ATTRIBUTE_SECRET), 0);
+	EXPECT_EQ(p[PAGE], 8);
+
+	/* The mapping keeps the memory, as any mapping does. */
+	close(fd);
+	close(map);
+	close(reader);
+	EXPECT_EQ(p[PAGE], 8);
+	EXPECT_EQ(pool(2 * MB, "free_hugepages"), nr - 1);
+	munmap(p, 2 * MB);
+	munmap((void *)q, 2 * MB);
+	EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == nr));
+}
+
+/* A file that is open for reading gives no fd that writes. */
+TEST(fd_for_mmap_of_reader)
+{
+	int fd, map;
+
+	mount_gmem(NULL);
+	fd = create_named(AT "/vm", 2 * MB);
+	close(fd);
+	fd = open(AT "/vm", O_RDONLY);
+	EXPECT(fd >= 0);
+	EXPECT_ERR(open_map(fd, 0), EBADF);
+	map = open_map(fd, GMEMFD_OPEN_MAP_READ_ONLY);
+	EXPECT(map >= 0);
+	EXPECT_ERR((intptr_t)mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, map, 0), EACCES);
+	EXPECT_ERR(umount(AT), EBUSY);
+	close(fd);
+	EXPECT_ERR(umount(AT), EBUSY);
+	close(map);
+	EXPECT_EQ(umount(AT), 0);
+}
+
+/* No VM runs from such an fd. */
+TEST(kvm_map_only_fd_is_refused)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, 0), map = open_map(fd, 0);
+	struct vm vm;
+
+	EXPECT(map >= 0);
+	vm_create_empty(&vm, fd, 2 * MB);
+	EXPECT_ERR(vm_set_slot(vm.fd, 1, 0, 64 * MB, 2 * MB, vm.host, map, 0), EINVAL);
+	vm_destroy(&vm);
+	close(map);
+	close(fd);
+}
+
 /* A guest runs from a file that others have open, too. */
 TEST(kvm_mount_file)
 {

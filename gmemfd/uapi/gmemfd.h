@@ -329,4 +329,26 @@ struct gmemfd_get_ranges {
 
 #define GMEMFD_GET_RANGES	_IOWR(GMEMFD_IOC, 0x03, struct gmemfd_get_ranges)
 
+#define GMEMFD_OPEN_MAP_READ_ONLY	0x1U
+
+/**
+ * struct gmemfd_open_map - GMEMFD_OPEN_MAP (gmem fd): an fd for mmap() alone
+ * @flags: GMEMFD_OPEN_MAP_*: mappings are for reading only
+ * @reserved: zero
+ *
+ * Returns an fd that maps what is not private and can do nothing else: it converts,
+ * allocates and punches nothing, no memslot takes it, and /proc does not open it again.
+ * It is for a process that works for the VMM, as a vhost-user backend.  Offsets are those
+ * of the file.  The fd and its mappings keep the file's memory, as other open files do.
+ *
+ * EBADF   the fd is not open for writing, and GMEMFD_OPEN_MAP_READ_ONLY is not set
+ * EMFILE, ENFILE, ENOMEM
+ */
+struct gmemfd_open_map {
+	__u32 flags;
+	__u32 reserved[3];
+};
+
+#define GMEMFD_OPEN_MAP		_IOW(GMEMFD_IOC, 0x05, struct gmemfd_open_map)
+
 #endif /* _UAPI_GMEMFD_H */
