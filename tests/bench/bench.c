@@ -27,6 +27,7 @@ static const struct row {
 	{ "i", row_memory },
 	{ "j", row_others },
 	{ "j-used", row_others_in_use },
+	{ "l", row_secret },
 };
 
 int bench_round;

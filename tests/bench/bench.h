@@ -90,5 +90,6 @@ void row_guest(void);
 void row_memory(void);
 void row_others(void);
 void row_others_in_use(void);
+void row_secret(void);
 
 #endif /* _TESTS_BENCH_H */

@@ -230,6 +230,32 @@ def comparisons(f, counted):
                 yield ("h", f"guest, {what}, {block}", ours, peer,
                        f.get("h", peer, what, 256 * MIB), None)
 
+    fault = f.get("l", "memfd_secret", "fault, p50", 4 * KIB)
+    free = f.get("l", "memfd_secret", "free", 4 * KIB)
+    peer = fault and free and fault + free
+    ours = {way: f.get("l", "gmemfd", f"to {way}, p50", 4 * KIB) for way in ("secret", "private")}
+    yield ("l", "private page to secret, first in a 1 GiB block",
+           f.get("l", "gmemfd", "to secret, first in block", 4 * KIB),
+           "memfd_secret, fault + free", peer, 2)
+    yield ("l", "private page to secret and back, 1 GiB block, p50",
+           None not in ours.values() and sum(ours.values()) or None,
+           "memfd_secret, fault + free", peer, None)
+    for way in ("secret", "private"):
+        yield ("l", f"1 GiB to {way}", f.get("l", "gmemfd", f"to {way}", GIB),
+               "to shared, or back", f.get("b", "gmemfd, 1 GiB blocks",
+                                           f"to {'private' if way == 'private' else 'shared'}",
+                                           GIB), None)
+    yield ("l", "1 GiB secret, allocated", f.get("l", "gmemfd", "populate", GIB),
+           "hugetlbfs", f.get("l", "hugetlbfs", "populate", GIB), 1 / 1.02)
+    for who in ("hugetlbfs", "memfd_secret"):
+        yield ("l", "1 GiB secret, mapped in user space", f.get("l", "gmemfd", "map", GIB),
+               who, f.get("l", who, "map", GIB), None)
+    if not counted:
+        for what, size in (("fill a block by fallocate", GIB), ("fill a block by faults", GIB),
+                           ("private and back, in two blocks", 2 * GIB)):
+            yield ("l", f"{what}, two CPUs", f.get("l", "gmemfd, two CPUs", what, size),
+                   "one", f.get("l", "gmemfd, one CPU", what, size), 1.8)
+
 
 def others(results):
     """Row j: (what, without the shim, with it)"""
