@@ -20,6 +20,7 @@
 #include <linux/mm.h>
 
 #include "gmemfd.h"
+#include "trace.h"
 
 /* How often a folio is tried again, 50 to 100 us apart, before a conversion fails. */
 #define GMEM_CONVERT_TRIES	20
@@ -283,6 +284,54 @@ static void gmem_drop_caches(struct gmemfd_inode *fi,
 	}
 }
 
+/* What the pages of a range are, as GMEMFD_ATTRIBUTE_* or GMEM_TRACE_MIXED.  [block] */
+static unsigned int gmem_range_state(struct gmemfd_inode *fi,
+				     const struct gmemfd_convert_range *range)
+{
+	unsigned int state = GMEM_TRACE_UNKNOWN, now;
+	struct gmem_walk walk;
+
+	for_each_span(walk, fi, range, 1) {
+		const struct gmem_block *block = walk.block;
+
+		if (gmem_state_run(&block->state, walk.lo, walk.hi) < walk.hi ||
+		    gmem_state_run(&block->secret, walk.lo, walk.hi) < walk.hi)
+			return GMEM_TRACE_MIXED;
+		now = gmem_page_secret(block, walk.lo) ? GMEMFD_ATTRIBUTE_SECRET :
+		      gmem_state_private(&block->state, walk.lo) ?
+		      GMEMFD_ATTRIBUTE_PRIVATE : 0;
+		if (state != GMEM_TRACE_UNKNOWN && state != now)
+			return GMEM_TRACE_MIXED;
+		state = now;
+	}
+	return state;
+}
+
+/* Nothing can fail any more, and the states are what they were.  [block] */
+static void gmem_trace_converted(struct gmemfd_inode *fi,
+				 const struct gmemfd_convert_range *ranges, unsigned int nr)
+{
+	if (!trace_gmem_convert_enabled())
+		return;
+	for (; nr; nr--, ranges++) {
+		trace_gmem_convert(fi, ranges, gmem_range_state(fi, ranges), ULONG_MAX, 0);
+		cond_resched();
+	}
+}
+
+/* A conversion has failed, maybe before it had the locks that say what the pages are. */
+static void gmem_trace_failed(struct gmemfd_inode *fi,
+			      const struct gmemfd_convert_range *ranges, unsigned int nr,
+			      pgoff_t busy, int err)
+{
+	if (!trace_gmem_convert_enabled())
+		return;
+	for (; nr; nr--, ranges++) {
+		trace_gmem_convert(fi, ranges, GMEM_TRACE_UNKNOWN, busy, err);
+		cond_resched();
+	}
+}
+
 /* Set the new states, and make the folios follow.  This cannot fail.  [block] */
 static void gmem_publish(struct gmemfd_inode *fi,
 			 const struct gmemfd_convert_range *ranges, unsigned int nr)
@@ -332,6 +381,7 @@ static int gmem_try_convert(struct gmemfd_inode *fi,
 		goto out;
 	}
 	gmem_drop_caches(fi, ranges, nr);
+	gmem_trace_converted(fi, ranges, nr);
 	gmem_publish(fi, ranges, nr);
 out:
 	gmem_unlock_ranges(fi, ranges, nr);
@@ -406,7 +456,7 @@ static int gmem_wait_unreferenced(struct gmemfd_inode *fi, pgoff_t index,
  * @ranges: valid ranges in ascending order that do not overlap
  * @nr: how many
  * @deadline: how long to wait until references are dropped; NULL for not at all
- * @busy: out: if a conversion was refused, the first page that somebody held
+ * @busy: ULONG_MAX; out: if a conversion was refused, the first page that somebody held
  *
  * Return: 0 or the errors in the description of struct gmemfd_convert, or, after waiting,
  * -ERESTARTNOHAND or -ERESTARTNOINTR.
@@ -418,13 +468,13 @@ int gmem_convert(struct gmemfd_inode *fi, const struct gmemfd_convert_range *ran
 	int err;
 
 	err = gmem_reserve_maps(fi, ranges, nr);
-	if (err)
-		return err;
-	do {
+	while (!err) {
 		err = gmem_try_convert(fi, ranges, nr, busy);
-		if (err != -EAGAIN || !deadline)
-			return err;
-		err = gmem_wait_unreferenced(fi, *busy, *deadline, &delay);
-	} while (!err);
+		if (!err)
+			return 0;
+		if (err == -EAGAIN && deadline)
+			err = gmem_wait_unreferenced(fi, *busy, *deadline, &delay);
+	}
+	gmem_trace_failed(fi, ranges, nr, *busy, err);
 	return err;
 }

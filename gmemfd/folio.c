@@ -11,6 +11,7 @@
 #include <linux/swap.h>
 
 #include "gmemfd.h"
+#include "trace.h"
 
 /* How often to look whether a reference is transient before a split is given up. */
 #define GMEM_SPLIT_TRIES	20
@@ -34,9 +35,11 @@ int gmem_memory_break(struct gmem_memory *memory)
 	if (gmem_should_fail())
 		return -ENOMEM;
 	err = gmem_loan_break(&memory->loan, GMEM_REGION_ORDER);
-	if (!err)
-		memory->broken = true;
-	return err;
+	if (err)
+		return err;
+	memory->broken = true;
+	trace_gmem_block_break(memory);
+	return 0;
 }
 
 /**

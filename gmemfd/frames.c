@@ -81,6 +81,7 @@ int gmem_frames_add(struct gmemfd_inode *fi, struct gmem_block *block,
 
 	memory->fi = fi;
 	memory->index = gmem_pgoff(fi, block, 0);
+	memory->ino = fi->inode->i_ino;
 	err = xa_reserve(&gmem_frames, key, GFP_KERNEL);
 	if (err)
 		return err;

@@ -18,6 +18,7 @@
  *                                       all memory by page frame
  *   block.c                             the blocks of a file, and their locks
  *   state.c                             which pages of a block are private, or secret
+ *   trace.c                             the tracepoints of all files, see trace.h
  *
  * home.c is below memory.c: to take memory, memory.c waits for memory on its way home.  It
  * knows a block's folios and nothing of its contents: memory.c scrubs these first.
@@ -80,6 +81,7 @@
  * @loan: what hugetlb lent
  * @fi: the file that the memory is in; NULL once it has left the file
  * @index: the first page of the memory, counted in the file
+ * @ino: the file's inode number: tracepoints name the file when it may be gone
  * @mending: the block is being mended, and memory errors have to wait
  * @away: the number of folios that are away, or home and not seen by the worker yet; plus
  *	one while the block leaves its file
@@ -130,6 +132,7 @@ struct gmem_memory {
 	struct gmem_loan loan;
 	struct gmemfd_inode *fi;
 	pgoff_t index;
+	u64 ino;
 	bool mending;
 	atomic_t away;
 	bool broken;

@@ -13,6 +13,7 @@
 #include <linux/workqueue.h>
 
 #include "gmemfd.h"
+#include "trace.h"
 
 /* How often to look whether a reference is transient before a folio is sent away. */
 #define GMEM_RELEASE_TRIES	2
@@ -35,8 +36,10 @@ void gmem_memory_free(struct gmem_memory *memory)
 	if (memory->broken) {
 		gmem_frames_start_mending(memory);
 		gmem_loan_mend(&memory->loan);
+		trace_gmem_block_mend(memory);
 	}
 	gmem_frames_remove(memory);
+	trace_gmem_block_return(memory);
 	gmem_loan_return(&memory->loan);
 	kfree(memory);
 }
@@ -98,9 +101,13 @@ static DEFINE_IRQ_WORK(gmem_home_irq, gmem_home_irq_work);
  * The caller may be in any context and hold any locks.  So this only pushes the folio on
  * a lock-free list and raises an irq_work, which takes no lock either and can queue work.
  * The list runs through the folios themselves and needs no memory, however many come.
+ *
+ * A tracepoint works in any context, too: mm's own on a page that is freed are hit where
+ * this is called.  It comes first: once the folio is on the list, the worker may have it.
  */
 void gmem_folio_came_home(struct folio *folio)
 {
+	trace_gmem_folio_home(folio);
 	atomic_long_inc(&gmem_nr_home);
 	atomic_long_dec(&gmem_nr_away);
 	if (llist_add(gmem_home_node(folio), &gmem_home_folios))
@@ -151,6 +158,7 @@ static bool gmem_folio_send_away(struct gmemfd_inode *fi, struct gmem_block *blo
 	gmem_folio_mark(folio);
 	atomic_inc(&memory->away);
 	atomic_long_inc(&gmem_nr_away);
+	trace_gmem_folio_away(folio);
 	folio_unlock(folio);
 	folio_put(folio);
 	return true;

@@ -10,6 +10,7 @@
 #include <linux/slab.h>
 
 #include "gmemfd.h"
+#include "trace.h"
 
 /**
  * struct gmem_binding - a memslot on a file
@@ -69,6 +70,7 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 	fi->kvm = kvm;
 	fi->kvm_ops = ops;
 	refcount_inc(&fi->refs);
+	trace_gmem_slot_bind(fi, slot, binding->first, binding->last);
 	list_add(&no_free_ptr(binding)->node, &fi->bindings);
 	return 0;
 }
@@ -76,6 +78,7 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 /* The caller takes over the binding's reference to the file.  [bindings] */
 static void gmem_binding_free(struct gmemfd_inode *fi, struct gmem_binding *binding)
 {
+	trace_gmem_slot_unbind(fi, binding->slot, binding->first, binding->last);
 	list_del(&binding->node);
 	kfree(binding);
 	if (!list_empty(&fi->bindings))
@@ -246,8 +249,8 @@ void gmem_kvm_release(struct gmemfd_inode *fi, struct file *file)
  * Populate page @i and find its frame.  With @guest it may be private.  Sets *@order as
  * gmem_order_at_once() does.  [takes block]
  */
-static int gmem_get_pfn(struct gmemfd_inode *fi, pgoff_t index, bool guest, u64 *pfn,
-			int *order)
+static int gmem_find_pfn(struct gmemfd_inode *fi, pgoff_t index, bool guest, u64 *pfn,
+			 int *order)
 {
 	struct gmem_block *block = gmem_block_at(fi, index);
 	unsigned long i = gmem_page_in_block(fi, index);
@@ -282,6 +285,15 @@ static int gmem_get_pfn(struct gmemfd_inode *fi, pgoff_t index, bool guest, u64 
 	}
 	gmem_unlock_block_shared(fi, block);
 	return ret;
+}
+
+static int gmem_get_pfn(struct gmemfd_inode *fi, pgoff_t index, bool guest, u64 *pfn,
+			int *order)
+{
+	int err = gmem_find_pfn(fi, index, guest, pfn, order);
+
+	trace_gmem_guest_fault(fi, index, guest, err ? 0 : *pfn, err ? 0 : *order, err);
+	return err;
 }
 
 /**

@@ -8,6 +8,7 @@
 #include <linux/pagemap.h>
 
 #include "gmemfd.h"
+#include "trace.h"
 
 /* The pages of the folio of page @i: a fault maps no others.  [block shared] */
 static void gmem_folio_range(const struct gmemfd_inode *fi,
@@ -79,6 +80,13 @@ static vm_fault_t gmem_insert_secret(struct vm_fault *vmf, const struct gmem_blo
 	return gmem_insert_special_pmd(vmf, pfn, write);
 }
 
+/* A fault has failed on a page that is in @state, see trace.h. */
+static vm_fault_t gmem_fault_failed(const struct vm_fault *vmf, unsigned int state, int err)
+{
+	trace_gmem_fault(vmf, state, 0, err);
+	return vmf_error(err);
+}
+
 /*
  * Map a secret page by an entry of @order; VM_FAULT_FALLBACK if that does not fit, or the
  * page is not secret.  [takes block]
@@ -90,7 +98,7 @@ static vm_fault_t gmem_fault_secret(struct vm_fault *vmf, unsigned int order)
 	vm_fault_t ret = VM_FAULT_FALLBACK;
 	struct gmem_block *block;
 	unsigned long i;
-	int most, err;
+	int most, err = 0;
 
 	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT || order > gmem_special_order ||
 	    !gmem_entry_fits(vmf, order))
@@ -99,30 +107,36 @@ static vm_fault_t gmem_fault_secret(struct vm_fault *vmf, unsigned int order)
 	i = gmem_page_in_block(fi, vmf->pgoff);
 
 	for (;;) {
-		if (gmem_lock_block_shared(fi, block))
-			return VM_FAULT_SIGBUS;
+		err = gmem_lock_block_shared(fi, block);
+		if (err)
+			return gmem_fault_failed(vmf, GMEM_TRACE_UNKNOWN, err);
 		if (!gmem_page_secret(block, i))
 			break;
 		most = gmem_order_at_once(fi, block, i);
 		if (most >= 0)
 			ret = gmem_insert_secret(vmf, block, i, order, most);
 		else if (most != -EAGAIN)
-			ret = vmf_error(most);
+			err = most;
 		if (most != -EAGAIN)
 			break;
 		gmem_unlock_block_shared(fi, block);
 
-		err = gmem_zero_ahead(fi, block, i, i + 1);
+		err = gmem_zero_ahead(fi, block, i, i + 1) ?:
+		      gmem_lock_block_killable(fi, block);
 		if (err)
-			return vmf_error(err);
-		if (gmem_lock_block_killable(fi, block))
-			return VM_FAULT_SIGBUS;
+			return gmem_fault_failed(vmf, GMEMFD_ATTRIBUTE_SECRET, err);
 		err = gmem_page_secret(block, i) ? gmem_populate_around(fi, block, i) : 0;
 		gmem_unlock_block(fi, block);
 		if (err)
-			return vmf_error(err);
+			return gmem_fault_failed(vmf, GMEMFD_ATTRIBUTE_SECRET, err);
 	}
 	gmem_unlock_block_shared(fi, block);
+	if (err)
+		return gmem_fault_failed(vmf, GMEMFD_ATTRIBUTE_SECRET, err);
+	/* Otherwise nothing has been mapped yet, and this is called again. */
+	if (ret != VM_FAULT_FALLBACK)
+		trace_gmem_fault(vmf, GMEMFD_ATTRIBUTE_SECRET, order,
+				 vm_fault_to_errno(ret, 0));
 	return ret;
 }
 
@@ -137,7 +151,7 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	int err;
 
 	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
-		return VM_FAULT_SIGBUS;
+		return gmem_fault_failed(vmf, GMEM_TRACE_UNKNOWN, -EINVAL);
 	if (gmem_has_secret(fi)) {
 		ret = gmem_fault_secret(vmf, 0);
 		if (ret != VM_FAULT_FALLBACK)
@@ -148,23 +162,24 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	i = gmem_page_in_block(fi, vmf->pgoff);
 
 	/* A task that is killed does not see what a fault returns. */
-	if (gmem_lock_block_shared(fi, block))
-		return VM_FAULT_SIGBUS;
+	err = gmem_lock_block_shared(fi, block);
+	if (err)
+		return gmem_fault_failed(vmf, GMEM_TRACE_UNKNOWN, err);
 	for (;;) {
 		if (gmem_state_private(&block->state, i)) {
 			/* It may have become secret meanwhile: then the task tries again. */
-			ret = gmem_page_secret(block, i) ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
+			ret = gmem_page_secret(block, i) ? VM_FAULT_NOPAGE :
+			      gmem_fault_failed(vmf, GMEMFD_ATTRIBUTE_PRIVATE, -EFAULT);
 			goto out;
 		}
 		gmem_folio_range(fi, block, i, &lo, &hi);
 		if (gmem_populated(block, lo, hi) && !gmem_folio_too_large(fi, block, i))
 			break;
 		gmem_unlock_block_shared(fi, block);
-		err = gmem_zero_ahead(fi, block, i, i + 1);
+		err = gmem_zero_ahead(fi, block, i, i + 1) ?:
+		      gmem_lock_block_killable(fi, block);
 		if (err)
-			return vmf_error(err);
-		if (gmem_lock_block_killable(fi, block))
-			return VM_FAULT_SIGBUS;
+			return gmem_fault_failed(vmf, 0, err);
 		if (!gmem_state_private(&block->state, i)) {
 			gmem_folio_range(fi, block, i, &lo, &hi);
 			err = gmem_populate(fi, block, lo, hi) ?:
@@ -172,10 +187,9 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 		}
 		/* lockdep does not know the lock, so downgrade_write() would confuse it. */
 		gmem_unlock_block(fi, block);
+		err = err ?: gmem_lock_block_shared(fi, block);
 		if (err)
-			return vmf_error(err);
-		if (gmem_lock_block_shared(fi, block))
-			return VM_FAULT_SIGBUS;
+			return gmem_fault_failed(vmf, 0, err);
 	}
 	/* The folio stays locked until it is mapped: see gmem_folio_freeze(). */
 	vmf->page = block->memory->loan.page + i;
@@ -185,7 +199,9 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	if (PageHWPoison(vmf->page)) {
 		folio_unlock(folio);
 		folio_put(folio);
-		ret = VM_FAULT_HWPOISON;
+		ret = gmem_fault_failed(vmf, 0, -EHWPOISON);
+	} else if (trace_gmem_fault_enabled()) {
+		trace_gmem_fault(vmf, 0, folio_order(folio), 0);
 	}
 out:
 	gmem_unlock_block_shared(fi, block);

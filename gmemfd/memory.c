@@ -8,6 +8,7 @@
 #include <linux/slab.h>
 
 #include "gmemfd.h"
+#include "trace.h"
 
 static int gmem_take_loan(struct gmemfd_inode *fi, struct gmem_block *block,
 			  struct gmem_loan *loan)
@@ -83,6 +84,7 @@ int gmem_memory_take(struct gmemfd_inode *fi, struct gmem_block *block)
 		kfree(memory);
 		return err;
 	}
+	trace_gmem_block_take(memory);
 	if (block->state.kind != GMEM_ALL_PRIVATE) {
 		err = gmem_memory_break(memory);
 		if (err)
