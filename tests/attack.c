@@ -140,6 +140,22 @@ TEST(attack_bpf)
 	EXPECT(bpf_faults(prog, 511, PAGE - 8));
 	tear_down();
 
+	/* Secret: user space has it mapped, and it is not at the kernel's address either. */
+	set_up(GMEMFD_CREATE_SECRET);
+	EXPECT(bpf_reads(prog, 2));
+	EXPECT_EQ(gmem_convert_to(fd, 2 * PAGE, PAGE, GMEMFD_ATTRIBUTE_SECRET), 0);
+	EXPECT_EQ(*(volatile uint64_t *)(p + 2 * PAGE), words[2]);
+	EXPECT(bpf_faults(prog, 2, 0));
+	EXPECT(bpf_faults(prog, 2, PAGE - 4));
+	EXPECT(bpf_reads(prog, 3));
+	EXPECT_EQ(gmem_convert_to(fd, 0, 2 * MB, GMEMFD_ATTRIBUTE_SECRET), 0);
+	for (int i = 0; i < 4; i++) {
+		EXPECT_EQ(*(volatile uint64_t *)(p + i * PAGE), words[i]);
+		EXPECT(bpf_faults(prog, i, 0));
+	}
+	EXPECT(bpf_faults(prog, 511, PAGE - 8));
+	tear_down();
+
 	set_up(GMEMFD_CREATE_KEEP_DIRECT_MAP);
 	EXPECT(bpf_reads(prog, 1));
 	tear_down();
@@ -241,7 +257,7 @@ TEST(attack_kprobe)
 		test_skip("no kprobe events in this kernel");
 	}
 	test_changes_direct_map();	/* probes have instructions of their own */
-	set_up(0);
+	set_up(GMEMFD_CREATE_SECRET);
 	for (int page = 0; page < 2; page++) {
 		probe_nowhere(page, 0);
 		probe_nowhere(page, 0x123);
@@ -252,6 +268,11 @@ TEST(attack_kprobe)
 	EXPECT(!probe_shows(1, &word));
 	EXPECT(word != words[1]);
 	/* The third word has not been in the ring buffer yet. */
+	EXPECT_EQ(gmem_convert_to(fd, 0, 2 * MB, GMEMFD_ATTRIBUTE_SECRET), 0);
+	EXPECT_EQ(*(volatile uint64_t *)(p + 3 * PAGE), words[3]);
+	EXPECT(!probe_shows(3, &word));
+	EXPECT(word != words[3]);
+	probe_nowhere(3, 0);
 	EXPECT_EQ(gmem_convert(fd, 0, 2 * MB, true), 0);
 	EXPECT(!probe_shows(3, &word));
 	EXPECT(word != words[3]);
