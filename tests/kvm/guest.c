@@ -146,3 +146,27 @@ GUEST uint64_t guest_ping(uint64_t a, uint64_t b, uint64_t c)
 {
 	return hypercall(HC_TEST, a, b, c);
 }
+
+/* Runs a guest by the control block at @gpa; why it has come back. */
+GUEST uint64_t guest_run_nested(uint64_t gpa, uint64_t unused, uint64_t unused2)
+{
+	uint64_t rax = gpa;
+
+	(void)unused, (void)unused2;
+	/* The other guest has the same registers, apart from rax and rsp. */
+	asm volatile("vmrun\n\tstgi"
+		     : "+a"(rax)
+		     :
+		     : "memory", "cc", "rbx", "rcx", "rdx", "rsi", "rdi",
+		       "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15");
+	return *(volatile uint64_t *)(gpa + 0x70);
+}
+
+/* Such a guest: asks the test something, and goes back. */
+GUEST uint64_t guest_nested(uint64_t a, uint64_t b, uint64_t c)
+{
+	hypercall(HC_TEST, a, b, c);
+	for (;;)
+		asm volatile("vmmcall");
+	return 0;
+}

@@ -64,5 +64,7 @@ uint64_t guest_fill_page(uint64_t gpa, uint64_t tag, uint64_t unused);
 uint64_t guest_check_page(uint64_t gpa, uint64_t tag, uint64_t unused);
 uint64_t guest_chase(uint64_t gpa, uint64_t size, uint64_t times);
 uint64_t guest_ping(uint64_t a, uint64_t b, uint64_t c);
+uint64_t guest_run_nested(uint64_t gpa, uint64_t unused, uint64_t unused2);
+uint64_t guest_nested(uint64_t a, uint64_t b, uint64_t c);
 
 #endif /* _TESTS_KVM_GUEST_H */

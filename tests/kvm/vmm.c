@@ -160,7 +160,7 @@ void vm_destroy(struct vm *vm)
 	close(vm->kvm);
 }
 
-static uint64_t guest_address(const void *p)
+uint64_t guest_address(const void *p)
 {
 	return GPA_CODE + ((const char *)p - __start_guest);
 }

@@ -92,6 +92,8 @@ void vm_create(struct vm *vm, int gmem, size_t size, int nr_vcpus);
 void vm_create_empty(struct vm *vm, int gmem, size_t size);
 /* One CPU, and 2 MiB that are no gmem file's; slots are for the test to add. */
 void vm_create_apart(struct vm *vm, unsigned long type);
+/* Where a function of guest.c is in a guest. */
+uint64_t guest_address(const void *p);
 /* guest.c and its page tables; @host is where the first 2 MiB are mapped. */
 void vm_load_image(char *host);
 void vcpu_create(struct vm *vm);
