@@ -10,6 +10,7 @@
 #include <grp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -636,6 +637,40 @@ TEST(ls_secret)
 	EXPECT_EXIT(gmemctl("--json", "ls"), 0);
 	JSON(".files[0] | .flags == 16 and .private == 2097152 and .secret == 6287360 and .shared == 4096 and .private + .secret + .shared == .size");
 	close(fd);
+}
+
+/* Whoever has it open or not, and the name is in its way to the list. */
+TEST(ls_and_map_named)
+{
+	static char path[] = "/tmp/mnt/a dir/vm\\1";
+	int fd;
+
+	install_and_load();
+	mkdir("/tmp/mnt", 0755);
+	EXPECT_EQ(mount("none", "/tmp/mnt", "gmemfd", 0, "state=secret"), 0);
+	mkdir("/tmp/mnt/a dir", 0755);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	EXPECT(fd >= 0);
+	EXPECT_EQ(ftruncate(fd, 8 * MB), 0);
+	EXPECT_EQ(gmem_allocate(fd, 0, 2 * MB), 0);
+	EXPECT_EXIT(gmemctl("ls"), 0);
+	EXPECT_SAYS("8 MiB       2 MiB    0           8 MiB       0           6 MiB       root ");
+	EXPECT_SAYS("\n  /tmp/mnt/a dir/vm");
+	close(fd);
+	EXPECT_EXIT(gmemctl("ls"), 0);
+	EXPECT_SAYS("8 MiB       2 MiB    0           8 MiB       0           6 MiB       nobody\n");
+	EXPECT_EXIT(gmemctl("--json", "ls"), 0);
+	JSON("(.files | length) == 1 and (.files[0] | (.path | startswith(\"/tmp/mnt/a dir/vm\")) and .holders == [] and .secret == 8388608 and .hole == 6291456)");
+
+	EXPECT_EXIT(gmemctl("map", path), 0);
+	EXPECT_SAYS("+");
+	EXPECT_EXIT(gmemctl("--json", "map", path), 0);
+	JSON("(.path | startswith(\"/tmp/mnt\")) and .pid == null and .size == 8388608");
+	EXPECT_EXIT(gmemctl("map", "/tmp/mnt/none"), 1);
+	EXPECT_SAYS("/tmp/mnt/none: No such file");
+	EXPECT_EXIT(gmemctl("map", "/dev/null"), 1);
+	EXPECT_SAYS("/dev/null is not a gmem file");
+	EXPECT_EQ(umount("/tmp/mnt"), 0);
 }
 
 /* A module from before secret pages does not tell how much is secret. */

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <inttypes.h>
 #include <pwd.h>
 #include <sys/ioctl.h>
@@ -17,10 +18,18 @@
 
 #include "gmemctl.h"
 
-/* What statfs() says of a gmem file: "gmem". */
-#define GMEMFD_MAGIC	0x676d656d
-/* What readlink() in /proc/PID/fd says starts with this. */
+/* What readlink() in /proc/PID/fd says of a file without a name starts with this. */
 #define GMEM_NAME	"/[gmemfd]"
+
+/* Is the fd of a gmem file?  Asks the file only if it is. */
+static bool fdinfo_is_gmem(pid_t pid, int fd)
+{
+	char *text = read_text("/proc/%d/fdinfo/%d", pid, fd);
+	bool yes = text && strstr(text, "\ngmem_size:");
+
+	free(text);
+	return yes;
+}
 
 /**
  * is_gmem_link - is this a gmem file?
@@ -38,9 +47,10 @@ bool is_gmem_link(pid_t pid, int fd, char *link, size_t size)
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
 	n = readlink(path, link, size - 1);
 	link[n < 0 ? 0 : n] = '\0';
-	/* The name first: statfs() of a dead network file system takes its time. */
-	return !strncmp(link, GMEM_NAME, strlen(GMEM_NAME)) && !statfs(path, &fs) &&
-	       fs.f_type == GMEMFD_MAGIC;
+	/* statfs() of a dead network file system takes its time, so the others do not get it. */
+	return (!strncmp(link, GMEM_NAME, strlen(GMEM_NAME)) ||
+		(*link == '/' && fdinfo_is_gmem(pid, fd))) &&
+	       !statfs(path, &fs) && fs.f_type == GMEMFD_MAGIC;
 }
 
 /**
@@ -134,10 +144,9 @@ static void read_fdinfo(struct gmem_file *file, pid_t pid, int fd)
 	free(text);
 }
 
-static void read_folios(struct gmem_file *file, pid_t pid, int fd)
+/* Takes over @own. */
+static void read_folios(struct gmem_file *file, int own)
 {
-	int own = borrow_gmem_fd(pid, fd);
-
 	if (own < 0)
 		return;
 	memset(file->folios, 0, sizeof(file->folios));
@@ -182,7 +191,7 @@ static void read_stat(struct gmem_file *file, const struct stat *st)
 static void scan_fd(struct scan *scan, const struct holder *process, int fd)
 {
 	struct gmem_file *file;
-	char path[64], link[64];
+	char path[64], link[256];
 	struct stat st;
 
 	if (!is_gmem_link(process->pid, fd, link, sizeof(link))) {
@@ -200,13 +209,22 @@ static void scan_fd(struct scan *scan, const struct holder *process, int fd)
 	if (!file->has_state)
 		read_fdinfo(file, process->pid, fd);
 	if (!file->has_ranges && file->has_state)
-		read_folios(file, process->pid, fd);
+		read_folios(file, borrow_gmem_fd(process->pid, fd));
 }
 
 static bool holds_by_fd(const struct gmem_file *file, pid_t pid)
 {
 	for (size_t i = 0; i < file->nr_holders; i++) {
 		if (file->holders[i].pid == pid)
+			return true;
+	}
+	return false;
+}
+
+static bool is_mounted(const struct scan *scan, dev_t dev)
+{
+	for (size_t i = 0; i < scan->nr_mounts; i++) {
+		if (scan->mounts[i] == dev)
 			return true;
 	}
 	return false;
@@ -223,9 +241,10 @@ static void scan_mappings(struct scan *scan, const struct holder *process)
 	struct stat st;
 
 	while ((line = strsep(&rest, "\n"))) {
-		if (!strstr(line, " " GMEM_NAME) ||
-		    sscanf(line, "%lx-%lx %*s %*s %x:%x %lu", &start, &end, &major,
-			   &minor, &ino) != 5)
+		if (sscanf(line, "%lx-%lx %*s %*s %x:%x %lu", &start, &end, &major,
+			   &minor, &ino) != 5 ||
+		    (!strstr(line, " " GMEM_NAME) &&
+		     !is_mounted(scan, makedev(major, minor))))
 			continue;
 		path = format("/proc/%d/map_files/%lx-%lx", process->pid, start, end);
 		if (!stat(path, &st) && (st.st_ino != ino ||
@@ -274,6 +293,71 @@ static void scan_process(struct scan *scan, pid_t pid)
 	scan_mappings(scan, &process);
 }
 
+/* What nftw() has no argument for. */
+static struct scan *named_scan;
+
+static int scan_named(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	struct gmem_file *file;
+	int fd;
+
+	(void)ftw;
+	if (type != FTW_F)
+		return 0;
+	file = find_file(named_scan, st->st_dev, st->st_ino);
+	if (file->path)
+		return 0;
+	file->path = format("%s", path);
+	make_printable(file->path);
+	read_stat(file, st);
+	fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	read_fdinfo(file, getpid(), fd);
+	read_folios(file, fd);
+	return 0;
+}
+
+/* mountinfo has spaces and the like in octal. */
+static void decode(char *text)
+{
+	char *to = text;
+
+	for (; *text; text++) {
+		unsigned int c;
+
+		if (*text == '\\' && sscanf(text + 1, "%3o", &c) == 1) {
+			*to++ = c;
+			text += 3;
+		} else {
+			*to++ = *text;
+		}
+	}
+	*to = '\0';
+}
+
+/* A file with a name has memory even if nobody has it open. */
+static void scan_mounts(struct scan *scan)
+{
+	char *mounts = read_text("/proc/self/mountinfo"), *rest = mounts, *line;
+	unsigned int major, minor;
+	char at[4096];
+
+	named_scan = scan;
+	while ((line = strsep(&rest, "\n"))) {
+		if (!strstr(line, " - gmemfd ") ||
+		    sscanf(line, "%*u %*u %u:%u %*s %4095s", &major, &minor, at) != 3)
+			continue;
+		scan->mounts = realloc(scan->mounts, (scan->nr_mounts + 1) * sizeof(dev_t));
+		if (!scan->mounts)
+			abort();
+		scan->mounts[scan->nr_mounts++] = makedev(major, minor);
+		decode(at);
+		nftw(at, scan_named, 16, FTW_PHYS | FTW_MOUNT);
+	}
+	free(mounts);
+}
+
 /**
  * scan_machine - look for gmem files in all processes
  * @scan: filled in; scan_free() it
@@ -285,6 +369,7 @@ void scan_machine(struct scan *scan)
 	pid_t pid;
 
 	*scan = (struct scan) {};
+	scan_mounts(scan);
 	while (proc && (entry = readdir(proc))) {
 		pid = atoi(entry->d_name);
 		if (pid > 0 && pid != getpid())
@@ -300,9 +385,12 @@ void scan_machine(struct scan *scan)
  */
 void scan_free(struct scan *scan)
 {
-	for (size_t i = 0; i < scan->nr_files; i++)
+	for (size_t i = 0; i < scan->nr_files; i++) {
 		free(scan->files[i].holders);
+		free(scan->files[i].path);
+	}
 	free(scan->files);
+	free(scan->mounts);
 	free(scan->openers);
 }
 
@@ -344,6 +432,7 @@ static struct json_object *file_json(const struct gmem_file *file)
 	struct json_object *folios = json_object_new_array();
 
 	put_size(object, "inode", file->ino);
+	put_string(object, "path", file->path);
 	json_object_object_add(object, "size", size_or_null(file->has_size, file->size));
 	json_object_object_add(object, "block_size",
 			       size_or_null(file->has_size, file->block_size));
@@ -415,6 +504,10 @@ static void print_file(const struct gmem_file *file)
 		else
 			printf("fd %d", holder->fd);
 	}
+	if (!file->nr_holders)
+		printf("nobody");
+	if (file->path)
+		printf("\n  %s", file->path);
 	if (file->has_ranges && file->allocated)
 		printf("\n  in folios of ");
 	for (int order = NR_ORDERS - 1; file->has_ranges && order >= 0; order--) {

@@ -233,6 +233,7 @@ static const char help[] =
 "  unload       unload it, or say who uses it\n"
 "  ls           list the gmem files on this machine\n"
 "  map PID FD   draw what is private, secret, shared and a hole in fd FD of PID\n"
+"  map PATH     the same of a file that has a name\n"
 "    --offset BYTES, --size BYTES   only this part of it (suffixes K, M, G, T)\n"
 "\n"
 "  --json       print JSON\n"
@@ -348,16 +349,18 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
 		if (strcmp(argv[0], commands[i].name))
 			continue;
+		if (!commands[i].run && argc == 2 && strchr(argv[1], '/'))
+			return cmd_map(0, -1, argv[1], offset, size);
 		if (argc - 1 != commands[i].nr_args)
 			return usage("%s takes %s", argv[0],
-				     commands[i].nr_args ? "PID and FD" : "no arguments");
+				     commands[i].nr_args ? "PID and FD, or a path" : "no arguments");
 		if (commands[i].run)
 			return part ? usage("--offset and --size are for map") :
 			       commands[i].run();
 		if (!parse_number(argv[1], INT32_MAX, &pid) || !pid ||
 		    !parse_number(argv[2], INT32_MAX, &fd))
 			return usage("map takes PID and FD, which are numbers");
-		return cmd_map(pid, fd, offset, size);
+		return cmd_map(pid, fd, NULL, offset, size);
 	}
 	return usage("%s: no such command", argv[0]);
 }

@@ -98,9 +98,13 @@ struct holder {
 	int fd;				/* -1: a mapping, its fd closed */
 };
 
+/* What statfs() says of a gmem file: "gmem". */
+#define GMEMFD_MAGIC	0x676d656d
+
 struct gmem_file {
 	dev_t dev;
 	ino_t ino;
+	char *path;			/* NULL if it has no name that is known */
 	uint64_t size, block_size, flags, allocated, private, secret, shared;
 	bool has_size, has_state, has_ranges;
 	uint64_t folios[NR_ORDERS];	/* bytes by order */
@@ -113,6 +117,8 @@ struct scan {
 	size_t nr_files;
 	struct holder *openers;		/* of the device */
 	size_t nr_openers;
+	dev_t *mounts;			/* of type gmemfd */
+	size_t nr_mounts;
 	unsigned int hidden;		/* processes that may not be looked into */
 };
 
@@ -127,7 +133,7 @@ int for_each_range(int fd, uint64_t from, uint64_t to,
 int cmd_ls(void);
 
 /* map.c, doctor.c */
-int cmd_map(pid_t pid, int fd, uint64_t offset, uint64_t size);
+int cmd_map(pid_t pid, int fd, const char *path, uint64_t offset, uint64_t size);
 int cmd_doctor(void);
 
 #endif /* _GMEMCTL_H */

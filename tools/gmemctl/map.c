@@ -4,8 +4,10 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <langinfo.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "gmemctl.h"
@@ -190,14 +192,33 @@ static void why_no_fd(pid_t pid, int fd, int err, const char *link, struct reaso
 	}
 }
 
+/* An fd for a gmem file that has a name. */
+static int open_named(const char *path, struct reason *reason)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct statfs fs;
+	struct stat st;
+
+	if (fd < 0) {
+		reason->why = format("%s: %s", path, strerror(errno));
+	} else if (fstat(fd, &st) || !S_ISREG(st.st_mode) || fstatfs(fd, &fs) ||
+		   fs.f_type != GMEMFD_MAGIC) {
+		reason->why = format("%s is not a gmem file", path);
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
 /**
  * cmd_map - gmemctl map
  * @pid: a process
  * @fd: its fd
+ * @path: a file with a name, in place of the two, or NULL
  * @offset: where to start
  * @size: how much of it, at most
  */
-int cmd_map(pid_t pid, int fd, uint64_t offset, uint64_t size)
+int cmd_map(pid_t pid, int fd, const char *path, uint64_t offset, uint64_t size)
 {
 	struct json_object *object, *ranges;
 	struct picture picture = {
@@ -210,9 +231,16 @@ int cmd_map(pid_t pid, int fd, uint64_t offset, uint64_t size)
 	int own = -ENOTTY, err;
 	struct stat st;
 
+	if (path) {
+		own = open_named(path, &reason);
+		pid = getpid();
+		fd = own;
+		if (own < 0)
+			goto failed;
 	/* Others' fds of other kinds are not ours to take. */
-	if (is_gmem_link(pid, fd, link, sizeof(link)) || !*link)
+	} else if (is_gmem_link(pid, fd, link, sizeof(link)) || !*link) {
 		own = borrow_gmem_fd(pid, fd);
+	}
 	if (own < 0 || fstat(own, &st)) {
 		make_printable(link);
 		why_no_fd(pid, fd, own < 0 ? -own : errno, link, &reason);
@@ -241,8 +269,9 @@ int cmd_map(pid_t pid, int fd, uint64_t offset, uint64_t size)
 	}
 	object = json_object_new_object();
 	put_bool(object, "ok", true);
-	json_object_object_add(object, "pid", json_object_new_int(pid));
-	json_object_object_add(object, "fd", json_object_new_int(fd));
+	put_string(object, "path", path);
+	json_object_object_add(object, "pid", path ? NULL : json_object_new_int(pid));
+	json_object_object_add(object, "fd", path ? NULL : json_object_new_int(fd));
 	put_size(object, "size", st.st_size);
 	put_size(object, "block_size", st.st_blksize);
 	json_object_object_add(object, "ranges", ranges);
