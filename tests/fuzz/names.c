@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What knows a file without having it open: O_PATH fds, and watches.  They tell
- * nothing but its size once it is closed for good, and keep no memory.
+ * What knows a file without having it open: O_PATH fds, and watches.  They keep no memory.
+ * An O_PATH fd leads to the file by way of /proc until it is closed for good.
  */
 #define _GNU_SOURCE
 #include <sys/inotify.h>
@@ -91,14 +91,41 @@ static void stat_path(struct thread *t, struct path *p)
 	      f ? "open" : "closed", st.st_size, st.st_blocks, p->size, blocks);
 }
 
-/* There is no way back from a name to the file. */
+/* A name leads to the file, by way of /proc, until that is closed for good. */
+static void open_by_path(struct thread *t, struct path *p)
+{
+	bool writes = one_in(&t->rng, 2);
+	struct gmemfd_range range;
+	struct gmemfd_get_ranges get = {
+		.end = p->size, .ranges = (uintptr_t)&range, .nr_ranges = 1,
+	};
+	char link[LINK_SIZE];
+	int fd;
+
+	TRACE(t, "O_PATH fd %ld: open for %s", p - t->paths, writes ? "writing" : "reading");
+	fd = open(link_of(p->fd, link), (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	if (!p->file) {
+		AGREE(t, fd < 0 && errno == ENXIO, "O_PATH fd of a closed file opens: %d, errno %d",
+		      fd, errno);
+		return;
+	}
+	AGREE(t, fd >= 0, "O_PATH fd does not open: errno %d", errno);
+	AGREE(t, !ioctl(fd, GMEMFD_GET_RANGES, &get), "ranges of it: errno %d", errno);
+	if (!writes)
+		AGREE(t, gmem_allocate(fd, 0, PAGE) < 0 && errno == EBADF &&
+		      gmem_convert(fd, 0, PAGE, true) < 0 && errno == EBADF,
+		      "an fd for reading changes the file: errno %d", errno);
+	EXPECT_EQ(close(fd), 0);
+}
+
+/* By itself it does nothing. */
 static void refused_by_path(struct thread *t, struct path *p)
 {
 	struct gmemfd_range range;
 	struct gmemfd_get_ranges get = {
 		.end = p->size, .ranges = (uintptr_t)&range, .nr_ranges = 1,
 	};
-	unsigned int kind = below(&t->rng, 6);
+	unsigned int kind = below(&t->rng, 4);
 	char link[LINK_SIZE];
 	long ret = 0, want = EBADF;
 
@@ -106,13 +133,11 @@ static void refused_by_path(struct thread *t, struct path *p)
 	link_of(p->fd, link);
 	errno = 0;
 	switch (kind) {
-	case 0: ret = open(link, O_RDWR); want = ENXIO; break;
-	case 1: ret = open(link, O_RDONLY); want = ENXIO; break;
-	case 2: ret = ioctl(p->fd, GMEMFD_GET_RANGES, &get); break;
-	case 3: ret = gmem_allocate(p->fd, 0, PAGE); break;
-	case 4: ret = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, p->fd, 0) == MAP_FAILED ? -1 : 0;
+	case 0: ret = ioctl(p->fd, GMEMFD_GET_RANGES, &get); break;
+	case 1: ret = gmem_allocate(p->fd, 0, PAGE); break;
+	case 2: ret = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, p->fd, 0) == MAP_FAILED ? -1 : 0;
 		break;
-	case 5: ret = truncate(link, 0); want = EINVAL; break;
+	case 3: ret = truncate(link, 0); want = EINVAL; break;
 	}
 	AGREE(t, ret == -1 && errno == want, "O_PATH fd: bad call %u: %ld, errno %d, not %ld",
 	      kind, ret, errno, want);
@@ -128,8 +153,10 @@ void op_path(struct thread *t)
 	}
 	switch (below(&t->rng, 6)) {
 	case 0:
-	case 1:
 		refused_by_path(t, p);
+		break;
+	case 1:
+		open_by_path(t, p);
 		break;
 	case 2:
 		close_path(t, p);
