@@ -6,7 +6,10 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include "lib.h"
 
@@ -145,6 +148,61 @@ TEST(faults_create)
 	EXPECT(fd >= 0);
 	EXPECT(failures >= 3);
 	printf("# %d failures survived\n", failures);
+}
+
+/* A file with a name: it is made, gets its size, and gives an fd for mmap() alone. */
+TEST(faults_named_file)
+{
+	struct gmemfd_open_map arg = {};
+	int fd = -1, map = -1, failures = 0, nth;
+	struct statfs before, after;
+	long resv;
+
+	faults_set_up();
+	mkdir("/tmp/gmem", 0755);
+	EXPECT_EQ(mount("none", "/tmp/gmem", "gmemfd", 0, "size=8M,nr_inodes=4"), 0);
+	EXPECT_EQ(statfs("/tmp/gmem", &before), 0);
+	resv = pool(2 * MB, "resv_hugepages");
+	for (nth = 1; nth < 200; nth++) {
+		bool hit;
+
+		faults_arm(nth);
+		fd = open("/tmp/gmem/vm", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (fd >= 0 && !ftruncate(fd, 4 * MB))
+			map = ioctl(fd, GMEMFD_OPEN_MAP, &arg);
+		hit = faults_fired();
+		if (map >= 0 && !hit)
+			break;
+		failures += map < 0;
+		close(map);
+		close(fd);
+		unlink("/tmp/gmem/vm");
+		map = -1;
+		EXPECT_EQ(statfs("/tmp/gmem", &after), 0);
+		EXPECT_EQ(after.f_bfree, before.f_bfree);
+		EXPECT_EQ(after.f_ffree, before.f_ffree);
+		EXPECT_EQ(pool(2 * MB, "resv_hugepages"), resv);
+	}
+	EXPECT(map >= 0);
+	EXPECT(failures >= 5);
+	printf("# %d failures survived\n", failures);
+	close(map);
+	close(fd);
+	EXPECT_EQ(umount("/tmp/gmem"), 0);
+
+	/* And the mount itself. */
+	for (nth = 1; nth < 200; nth++) {
+		bool done, hit;
+
+		faults_arm(nth);
+		done = !mount("none", "/tmp/gmem", "gmemfd", 0, "state=secret,size=8M");
+		hit = faults_fired();
+		if (done)
+			EXPECT_EQ(umount("/tmp/gmem"), 0);
+		if (done && !hit)
+			break;
+	}
+	EXPECT(nth > 5 && nth < 200);
 }
 
 static void walk_conversions(size_t block, uint64_t flags)
