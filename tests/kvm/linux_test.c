@@ -125,10 +125,13 @@ static void linux_guest(size_t size, size_t block, int cpus, int conversions, bo
 	EXPECT(tries >= 0);
 }
 
-/* Where the emulator can interrupt a guest twice, one CPU does not so often: see linux_boot(). */
+/*
+ * Debian's kernel gets one CPU.  In a machine of two the emulator interrupts it twice now and
+ * then, see linux_boot(); in a machine of one a guest with two has stood still once.
+ */
 static int guest_cpus(void)
 {
-	return shim_is_module() && sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 1 : 2;
+	return shim_is_module() ? 1 : 2;
 }
 
 TEST(kvm_linux_guest_2m)
