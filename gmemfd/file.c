@@ -111,8 +111,13 @@ void gmem_file_end(struct gmemfd_inode *fi)
 	gmem_file_put(fi);
 }
 
-/* A file without a name is opened again by way of /proc. */
-static int gmem_file_open(struct inode *inode, struct file *file)
+/**
+ * gmem_inode_open - keep a file's memory, as an open file does [takes inode->i_lock]
+ * @inode: the inode of a gmem file
+ *
+ * Return: 0, or -ENXIO if nobody has the file open and it has no name: its memory has gone.
+ */
+int gmem_inode_open(struct inode *inode)
 {
 	struct gmemfd_inode *fi;
 
@@ -124,12 +129,15 @@ static int gmem_file_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static int gmem_file_release(struct inode *inode, struct file *file)
+/**
+ * gmem_inode_close - undo gmem_inode_open() [takes block]
+ * @inode: the inode
+ */
+void gmem_inode_close(struct inode *inode)
 {
 	struct gmemfd_inode *fi = inode->i_private;
 	bool last;
 
-	gmem_kvm_release(fi, file);
 	scoped_guard(spinlock, &inode->i_lock) {
 		/* With a name it may be opened again.  Once it has none fs.c finds it closed. */
 		last = !--fi->opens && !inode->i_nlink;
@@ -138,6 +146,18 @@ static int gmem_file_release(struct inode *inode, struct file *file)
 	}
 	if (last)
 		gmem_file_end(fi);
+}
+
+/* A file without a name is opened again by way of /proc. */
+static int gmem_file_open(struct inode *inode, struct file *file)
+{
+	return gmem_inode_open(inode);
+}
+
+static int gmem_file_release(struct inode *inode, struct file *file)
+{
+	gmem_kvm_release(inode->i_private, file);
+	gmem_inode_close(inode);
 	return 0;
 }
 

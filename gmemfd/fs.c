@@ -87,6 +87,19 @@ static int gmem_truncate(struct inode *inode, loff_t size)
 	return err;
 }
 
+/* By an O_PATH fd a file can be truncated that somebody else closes for good. */
+static int gmem_truncate_open(struct inode *inode, loff_t size)
+{
+	int err;
+
+	err = gmem_inode_open(inode);
+	if (err)
+		return err;
+	err = gmem_truncate(inode, size);
+	gmem_inode_close(inode);
+	return err;
+}
+
 static int gmem_named_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 			      struct iattr *attr)
 {
@@ -95,7 +108,7 @@ static int gmem_named_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
 
 	err = setattr_prepare(idmap, dentry, attr);
 	if (!err && attr->ia_valid & ATTR_SIZE)
-		err = gmem_truncate(inode, attr->ia_size);
+		err = gmem_truncate_open(inode, attr->ia_size);
 	if (err)
 		return err;
 	setattr_copy(idmap, inode, attr);

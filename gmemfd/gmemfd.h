@@ -195,7 +195,7 @@ struct gmem_block {
  *	the fields from @pool on and @blocks are as they stay.
  * @refs: the inode has a reference while the file has its memory, each binding has one,
  *	and a memory error has one while it looks at the file
- * @opens: the number of open files, under inode->i_lock
+ * @opens: the number of open files, and of truncations by a path, under inode->i_lock
  * @pool: the reservation for all blocks
  * @block_order: log2 of the pages in a block
  * @flags: GMEMFD_CREATE_*
@@ -547,6 +547,8 @@ bool gmem_block_size_ok(u64 size);
 int gmem_inode_init(struct inode *inode, const struct gmemfd_create *args);
 int gmem_inode_set_size(struct inode *inode, loff_t size);
 void gmem_file_end(struct gmemfd_inode *fi);
+int gmem_inode_open(struct inode *inode);
+void gmem_inode_close(struct inode *inode);
 int gmem_file_create(const struct gmemfd_create *args);
 int gmem_file_init(struct address_space **away_mapping);
 void gmem_file_exit(void);

@@ -152,6 +152,42 @@ TEST(mount_truncate)
 	umount2(AT, MNT_DETACH);
 }
 
+/* A file that is closed for good has no size to get, by whatever path. */
+TEST(mount_truncate_by_path)
+{
+	int fd, path;
+
+	mount_gmem(NULL);
+	fd = open(AT "/vm", O_RDWR | O_CREAT, 0600);
+	EXPECT(fd >= 0);
+	path = open(AT "/vm", O_PATH | O_CLOEXEC);
+	EXPECT(path >= 0);
+	EXPECT_EQ(unlink(AT "/vm"), 0);
+	EXPECT_EQ(truncate(fd_path(path), 2 * MB), 0);
+	EXPECT_EQ(pool(2 * MB, "resv_hugepages"), 1);
+	close(fd);
+	EXPECT_EQ(pool(2 * MB, "resv_hugepages"), 0);
+	EXPECT_ERR(truncate(fd_path(path), 2 * MB), ENXIO);
+	close(path);
+
+	fd = open(AT, O_TMPFILE | O_RDWR, 0600);
+	EXPECT(fd >= 0);
+	path = open(fd_path(fd), O_PATH | O_CLOEXEC);
+	EXPECT(path >= 0);
+	close(fd);
+	EXPECT_ERR(truncate(fd_path(path), 2 * MB), ENXIO);
+	EXPECT_ERR(open(fd_path(path), O_RDWR), ENXIO);
+	/* A name does not bring the memory back. */
+	if (!linkat(AT_FDCWD, fd_path(path), AT_FDCWD, AT "/late", AT_SYMLINK_FOLLOW)) {
+		EXPECT_ERR(open(AT "/late", O_RDWR), ENXIO);
+		EXPECT_ERR(truncate(AT "/late", 2 * MB), ENXIO);
+		EXPECT_EQ(unlink(AT "/late"), 0);
+	}
+	close(path);
+	EXPECT_EQ(umount(AT), 0);
+	EXPECT_EQ(pool(2 * MB, "resv_hugepages"), 0);
+}
+
 TEST(mount_names)
 {
 	char path[64];
