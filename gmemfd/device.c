@@ -16,7 +16,8 @@
 				 GMEMFD_CREATE_KEEP_DIRECT_MAP |	\
 				 GMEMFD_CREATE_SMALL_SHARED |	\
 				 GMEMFD_CREATE_NODE |		\
-				 GMEMFD_CREATE_SECRET)
+				 GMEMFD_CREATE_SECRET |		\
+				 GMEMFD_CREATE_BIND_MAPPED)
 
 static int gmem_ioctl_get_info(void __user *argp)
 {
@@ -122,6 +123,7 @@ static struct miscdevice gmem_device = {
 static const struct gmem_provider gmem_provider = {
 	.folio_free	= gmem_folio_came_home,
 	.fops		= &gmem_fops,
+	.by_address	= gmem_kvm_by_address,
 	.bind		= gmem_kvm_bind,
 	.unbind		= gmem_kvm_unbind,
 	.get_pfn	= gmem_kvm_get_pfn,

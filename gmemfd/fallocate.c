@@ -22,32 +22,18 @@ static int gmem_allocate(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 	return err;
 }
 
-/* Lock a block, and unmap a range of it from the guest. */
+/* Lock a block, and unmap a range of it from guests.  [takes bindings] */
 static int gmem_lock_and_invalidate(struct gmemfd_inode *fi, struct gmem_block *block,
-				    unsigned long lo, unsigned long hi,
-				    struct gmem_invalidation *inv)
+				    unsigned long lo, unsigned long hi)
 {
 	int err;
 
-	for (;;) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		err = gmem_lock_block_killable(fi, block);
-		if (err || !gmem_kvm_invalidate_begin(fi, gmem_pgoff(fi, block, lo),
-						      gmem_pgoff(fi, block, hi), inv))
-			return err;
-		gmem_unlock_block(fi, block);
-		gmem_kvm_wait_gone(fi, inv);
-	}
-}
-
-/* Unlock a block, and let the guest look its pages up again. */
-static void gmem_unlock_and_resume(struct gmemfd_inode *fi, struct gmem_block *block,
-				   struct gmem_invalidation *inv)
-{
-	gmem_unlock_block(fi, block);
-	gmem_kvm_invalidate_end(inv);
-	cond_resched();
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	err = gmem_lock_block_killable(fi, block);
+	if (!err)
+		gmem_kvm_invalidate(fi, gmem_pgoff(fi, block, lo), gmem_pgoff(fi, block, hi));
+	return err;
 }
 
 /*
@@ -57,16 +43,16 @@ static void gmem_unlock_and_resume(struct gmemfd_inode *fi, struct gmem_block *b
 static int gmem_scrub_ahead(struct gmemfd_inode *fi, struct gmem_block *block)
 {
 	unsigned long lo = 0, nr = gmem_block_pages(fi);
-	struct gmem_invalidation inv;
 	bool more = nr > GMEM_REGION_PAGES;
 	int err;
 
 	while (more) {
-		err = gmem_lock_and_invalidate(fi, block, lo, nr, &inv);
+		err = gmem_lock_and_invalidate(fi, block, lo, nr);
 		if (err)
 			return err;
 		more = block->memory && gmem_memory_scrub_next(fi, block, &lo, nr);
-		gmem_unlock_and_resume(fi, block, &inv);
+		gmem_unlock_block(fi, block);
+		cond_resched();
 	}
 	return 0;
 }
@@ -75,7 +61,6 @@ static int gmem_punch(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 {
 	bool whole = walk->hi - walk->lo == gmem_block_pages(fi);
 	struct gmem_block *block = walk->block;
-	struct gmem_invalidation inv;
 	unsigned long lo, hi;
 	int err = 0;
 
@@ -84,14 +69,15 @@ static int gmem_punch(struct gmemfd_inode *fi, const struct gmem_walk *walk)
 	for (lo = walk->lo; !err && lo < walk->hi; lo = hi) {
 		hi = whole ? walk->hi :
 		     min(walk->hi, round_down(lo, GMEM_REGION_PAGES) + GMEM_REGION_PAGES);
-		err = gmem_lock_and_invalidate(fi, block, lo, hi, &inv);
+		err = gmem_lock_and_invalidate(fi, block, lo, hi);
 		if (err)
 			break;
 		if (!whole)
 			err = gmem_punch_pages(fi, block, lo, hi);
 		else if (block->memory)
 			gmem_punch_block(fi, block);
-		gmem_unlock_and_resume(fi, block, &inv);
+		gmem_unlock_block(fi, block);
+		cond_resched();
 	}
 	return err;
 }

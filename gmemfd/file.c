@@ -350,7 +350,6 @@ int gmem_inode_init(struct inode *inode, const struct gmemfd_create *args)
 	gmem_mpol_init(&fi->policy);
 	mutex_init(&fi->bindings_lock);
 	INIT_LIST_HEAD(&fi->bindings);
-	init_waitqueue_head(&fi->vm_gone);
 	lockdep_init_map(&fi->lock_map, "gmem_block", &lock_key, 0);
 
 	gmem_inode_prepare(inode);

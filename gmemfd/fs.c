@@ -257,10 +257,11 @@ static int gmem_statfs(struct dentry *dentry, struct kstatfs *buf)
 	return 0;
 }
 
+/* VMMs that know of hugetlbfs only have memslots that do not name the file. */
 static const struct constant_table gmem_states[] = {
-	{ "private",	0 },
-	{ "shared",	GMEMFD_CREATE_INIT_SHARED },
-	{ "secret",	GMEMFD_CREATE_SECRET },
+	{ "private",	GMEMFD_CREATE_BIND_MAPPED },
+	{ "shared",	GMEMFD_CREATE_BIND_MAPPED | GMEMFD_CREATE_INIT_SHARED },
+	{ "secret",	GMEMFD_CREATE_BIND_MAPPED | GMEMFD_CREATE_SECRET },
 	{}
 };
 
@@ -426,7 +427,7 @@ static int gmem_init_named_context(struct fs_context *fc)
 	if (!mount)
 		return -ENOMEM;
 	/* What a VMM can use that knows nothing of gmemfd. */
-	mount->args.flags = GMEMFD_CREATE_INIT_SHARED;
+	mount->args.flags = GMEMFD_CREATE_BIND_MAPPED | GMEMFD_CREATE_INIT_SHARED;
 	mount->args.block_size = PMD_SIZE;
 	spin_lock_init(&mount->lock);
 	mount->uid = current_fsuid();

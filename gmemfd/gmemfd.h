@@ -162,7 +162,9 @@ struct gmem_memory {
  *       gmemfd_inode.bindings_lock
  *         kvm->mmu_lock
  *
- *   kvm->slots_lock
+ *   kvm->slots_lock, kvm->slots_arch_lock
+ *     mm->mmap_lock
+ *     gmem_block.lock
  *     gmemfd_inode.bindings_lock
  *
  * A guest's fault takes a block's lock and no other lock of ours.  KVM's look-up for itself
@@ -202,12 +204,8 @@ struct gmem_block {
  * @node: where memory comes from unless @policy says otherwise
  * @policy: what mbind() has set
  * @lock_map: stands for the blocks' locks in lockdep
- * @bindings_lock: protects the four fields below
+ * @bindings_lock: protects @bindings
  * @bindings: the memslots on this file
- * @kvm: the VM that they belong to; NULL if there are none
- * @kvm_ops: how to talk to it
- * @vms_gone: how many VMs have lost their last binding
- * @vm_gone: where to wait for that
  * @nr_blocks: the number of blocks
  * @blocks: the blocks; NULL for a file that has no size yet
  *
@@ -227,10 +225,6 @@ struct gmemfd_inode {
 	struct lockdep_map lock_map;
 	struct mutex bindings_lock;	/* see struct gmem_block for the order */
 	struct list_head bindings;
-	struct kvm *kvm;
-	const struct gmem_kvm_ops *kvm_ops;
-	unsigned long vms_gone;
-	wait_queue_head_t vm_gone;
 	unsigned long nr_blocks;
 	struct gmem_block *blocks;
 };
@@ -496,30 +490,13 @@ int gmem_populate_around(struct gmemfd_inode *fi, struct gmem_block *block,
 			 unsigned long i);
 
 /* kvm.c */
-/**
- * struct gmem_invalidation - pages taken from a guest for a while
- * @kvm: the VM, to which and to @ops->owner there is a reference; NULL if there is none
- * @ops: how to talk to the VM
- * @nr: the number of slots whose invalidation has begun
- * @vms_gone: what gmemfd_inode.vms_gone was then
- */
-struct gmem_invalidation {
-	struct kvm *kvm;
-	const struct gmem_kvm_ops *ops;
-	unsigned int nr;
-	unsigned long vms_gone;
-};
-
-int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
-		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops);
-void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot);
+bool gmem_kvm_by_address(struct file *file);
+int gmem_kvm_bind(const struct gmem_slot *slot);
+void gmem_kvm_unbind(struct kvm_memory_slot *slot, struct file **file);
 int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order);
 int gmem_kvm_get_host_pfn(struct file *file, pgoff_t index, u64 *pfn);
+void gmem_kvm_invalidate(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last);
 void gmem_kvm_drop_caches(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last);
-int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last,
-			      struct gmem_invalidation *inv);
-void gmem_kvm_invalidate_end(struct gmem_invalidation *inv);
-void gmem_kvm_wait_gone(struct gmemfd_inode *fi, const struct gmem_invalidation *inv);
 void gmem_kvm_release(struct gmemfd_inode *fi, struct file *file);
 
 /* poison.c */

@@ -6,7 +6,6 @@
  * A guest may access private and shared pages alike, and no page ever moves.  So
  * conversions do not concern the guest, and only pages that leave the file do.
  */
-#include <linux/module.h>
 #include <linux/slab.h>
 
 #include "gmemfd.h"
@@ -16,61 +15,129 @@
  * struct gmem_binding - a memslot on a file
  * @node: entry of gmemfd_inode.bindings
  * @file: the open file that it was bound by
- * @slot: KVM's memslot
- * @first: first page of the file that is in the slot
- * @last: first page behind
+ * @slot: the slot, and how to talk to KVM
  *
- * Each binding has a reference to the file's structure, and goes with the open file.
+ * Each binding has a reference to the file's structure, and goes with the open file.  A VM
+ * stays, with all that is of use here, until it has lost its bindings.
  */
 struct gmem_binding {
 	struct list_head node;
 	struct file *file;
-	struct kvm_memory_slot *slot;
-	pgoff_t first, last;
+	struct gmem_slot slot;
 };
 
-/**
- * gmem_kvm_bind - let a VM use a range of a file [takes bindings]
- * @file: a gmem file
- * @kvm: the VM
- * @slot: one of its memslots
- * @first: first page
- * @nr: number of pages
- * @ops: how to talk to KVM
- *
- * Return: 0, -EACCES if the file is not open for reading and writing, -EBUSY if another VM
- * uses it, -EEXIST if another slot has a part of the range, or -ENOMEM.
+/*
+ * Protects what gmem_slot.file of bindings points to: a slot loses its file when the slot goes
+ * or when the file is closed, and the two do not wait for each other.
  */
-int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
-		  pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops)
+static DEFINE_SPINLOCK(gmem_slot_files_lock);
+
+static pgoff_t gmem_slot_last(const struct gmem_slot *slot)
+{
+	return slot->first + slot->nr;
+}
+
+/* Who names a file wants it for one VM, and each page once in each address space. */
+static int gmem_binding_conflict(struct gmemfd_inode *fi, const struct gmem_slot *slot)
+{
+	struct gmem_binding *binding;
+
+	if (slot->space < 0)
+		return 0;
+	list_for_each_entry(binding, &fi->bindings, node) {
+		const struct gmem_slot *other = &binding->slot;
+
+		if (other->space < 0)
+			continue;
+		if (other->kvm != slot->kvm)
+			return -EBUSY;
+		if (other->space == slot->space && other->first < gmem_slot_last(slot) &&
+		    slot->first < gmem_slot_last(other))
+			return -EEXIST;
+	}
+	return 0;
+}
+
+/* A VMM that copies what the guest has written cannot copy private pages.  [takes block] */
+static int gmem_check_none_private(struct gmemfd_inode *fi, const struct gmem_slot *slot)
+{
+	struct gmemfd_convert_range range = {
+		.offset = (u64)slot->first << PAGE_SHIFT,
+		.size = (u64)slot->nr << PAGE_SHIFT,
+	};
+	struct gmem_walk walk;
+	int err;
+
+	for_each_span(walk, fi, &range, 1) {
+		struct gmem_block *block = walk.block;
+		unsigned long i, end;
+		bool private = false;
+
+		err = gmem_lock_block_shared(fi, block);
+		if (err)
+			return err;
+		for (i = walk.lo; i < walk.hi && !private; i = end) {
+			end = min(gmem_state_run(&block->state, i, walk.hi),
+				  gmem_state_run(&block->secret, i, walk.hi));
+			private = gmem_state_private(&block->state, i) &&
+				  !gmem_page_secret(block, i);
+		}
+		gmem_unlock_block_shared(fi, block);
+		if (private)
+			return -EOPNOTSUPP;
+		cond_resched();
+	}
+	return 0;
+}
+
+/**
+ * gmem_kvm_by_address - do memslots on a mapping of a file look pages up in the file?
+ * @file: a gmem file
+ *
+ * Return: true if they do, although user space has not named the file.
+ */
+bool gmem_kvm_by_address(struct file *file)
 {
 	struct gmemfd_inode *fi = file_inode(file)->i_private;
-	struct gmem_binding *other;
+
+	return fi->flags & GMEMFD_CREATE_BIND_MAPPED;
+}
+
+/**
+ * gmem_kvm_bind - let a VM use a range of a file [takes block, bindings]
+ * @slot: one of its memslots
+ *
+ * Return: 0; of a slot for which user space has named the file -EACCES if that is not open
+ * for reading and writing, -EBUSY if another VM uses it, -EEXIST if another slot has a
+ * part of the range; -EOPNOTSUPP if writes of the guest are to be logged, and there are
+ * private pages; -EINTR, or -ENOMEM.
+ */
+int gmem_kvm_bind(const struct gmem_slot *slot)
+{
+	struct file *file = *slot->file;
+	struct gmemfd_inode *fi = file_inode(file)->i_private;
 	struct gmem_binding *binding __free(kfree) =
 		kmalloc_obj(*binding, GMEM_GFP);
+	int err;
 
 	if (!binding)
 		return -ENOMEM;
-	if (~file->f_mode & (FMODE_READ | FMODE_WRITE))
+	if (slot->space >= 0 && ~file->f_mode & (FMODE_READ | FMODE_WRITE))
 		return -EACCES;
-	*binding = (struct gmem_binding) {
-		.file = file,
-		.slot = slot,
-		.first = first,
-		.last = first + nr,
-	};
+	if (slot->logs_dirty) {
+		err = gmem_check_none_private(fi, slot);
+		if (err)
+			return err;
+	}
+	binding->file = file;
+	binding->slot = *slot;
 
 	guard(mutex)(&fi->bindings_lock);
-	if (fi->kvm && fi->kvm != kvm)
-		return -EBUSY;
-	list_for_each_entry(other, &fi->bindings, node) {
-		if (other->first < binding->last && binding->first < other->last)
-			return -EEXIST;
-	}
-	fi->kvm = kvm;
-	fi->kvm_ops = ops;
+	err = gmem_binding_conflict(fi, slot);
+	if (err)
+		return err;
 	refcount_inc(&fi->refs);
-	trace_gmem_slot_bind(fi, slot, binding->first, binding->last);
+	trace_gmem_slot_bind(fi, slot);
 	list_add(&no_free_ptr(binding)->node, &fi->bindings);
 	return 0;
 }
@@ -78,91 +145,75 @@ int gmem_kvm_bind(struct file *file, struct kvm *kvm, struct kvm_memory_slot *sl
 /* The caller takes over the binding's reference to the file.  [bindings] */
 static void gmem_binding_free(struct gmemfd_inode *fi, struct gmem_binding *binding)
 {
-	trace_gmem_slot_unbind(fi, binding->slot, binding->first, binding->last);
+	trace_gmem_slot_unbind(fi, &binding->slot);
+	scoped_guard(spinlock, &gmem_slot_files_lock)
+		WRITE_ONCE(*binding->slot.file, NULL);
 	list_del(&binding->node);
 	kfree(binding);
-	if (!list_empty(&fi->bindings))
-		return;
-	fi->kvm = NULL;
-	WRITE_ONCE(fi->vms_gone, fi->vms_gone + 1);
-	wake_up_all(&fi->vm_gone);
 }
 
 /**
  * gmem_kvm_unbind - undo gmem_kvm_bind() [takes bindings]
- * @file: the file that the slot is bound to, which may be about to be released
  * @slot: the slot, of which the guest has no page mapped any more
+ * @file: where the slot has its file, which may be about to be released
  */
-void gmem_kvm_unbind(struct file *file, struct kvm_memory_slot *slot)
+void gmem_kvm_unbind(struct kvm_memory_slot *slot, struct file **file)
 {
-	struct gmemfd_inode *fi = file_inode(file)->i_private;
+	struct gmemfd_inode *fi = NULL;
 	struct gmem_binding *binding;
-	bool found = false;
 
-	mutex_lock(&fi->bindings_lock);
-	list_for_each_entry(binding, &fi->bindings, node) {
-		found = binding->slot == slot;
-		if (found) {
-			fi->kvm_ops->drop_caches(fi->kvm, slot, binding->first, binding->last);
-			gmem_binding_free(fi, binding);
-			break;
+	scoped_guard(spinlock, &gmem_slot_files_lock) {
+		/* As long as the slot has the file its release has not gone further. */
+		if (*file) {
+			fi = file_inode(*file)->i_private;
+			refcount_inc(&fi->refs);
 		}
 	}
+	if (!fi)
+		return;
+	mutex_lock(&fi->bindings_lock);
+	list_for_each_entry(binding, &fi->bindings, node) {
+		if (binding->slot.slot != slot)
+			continue;
+		binding->slot.ops->drop_caches(binding->slot.kvm, slot, binding->slot.first,
+					       gmem_slot_last(&binding->slot));
+		gmem_binding_free(fi, binding);
+		gmem_file_put(fi);	/* not the last: there is ours */
+		break;
+	}
 	mutex_unlock(&fi->bindings_lock);
-	/* With the binding gone the file may be released: this reference keeps @fi. */
-	if (found)
-		gmem_file_put(fi);
+	gmem_file_put(fi);
 }
 
-/* As gmem_kvm_invalidate_begin(), in slots that were bound by @file, or in all of them. */
-static int gmem_kvm_invalidate_slots(struct gmemfd_inode *fi, const struct file *file,
-				     pgoff_t first, pgoff_t last,
-				     struct gmem_invalidation *inv)
+/* Does a binding have some of these pages?  Which, if so. */
+static bool gmem_binding_has(const struct gmem_binding *binding, pgoff_t *first, pgoff_t *last)
 {
-	struct gmem_binding *binding;
-
-	*inv = (struct gmem_invalidation) {};
-	guard(mutex)(&fi->bindings_lock);
-	if (!fi->kvm)
-		return 0;
-	inv->vms_gone = fi->vms_gone;
-	if (!try_module_get(fi->kvm_ops->owner))
-		return -EAGAIN;
-	if (!fi->kvm_ops->get(fi->kvm)) {
-		module_put(fi->kvm_ops->owner);
-		return -EAGAIN;
-	}
-	inv->kvm = fi->kvm;
-	inv->ops = fi->kvm_ops;
-	list_for_each_entry(binding, &fi->bindings, node) {
-		if (binding->first >= last || binding->last <= first ||
-		    (file && binding->file != file))
-			continue;
-		inv->ops->invalidate_begin(inv->kvm, binding->slot,
-					   max(first, binding->first),
-					   min(last, binding->last));
-		inv->nr++;
-	}
-	return 0;
+	*first = max(*first, binding->slot.first);
+	*last = min(*last, gmem_slot_last(&binding->slot));
+	return *first < *last;
 }
 
 /**
- * gmem_kvm_invalidate_begin - unmap pages from the guest for a while [block, takes bindings]
+ * gmem_kvm_invalidate - unmap pages from the guests [block, takes bindings]
  * @fi: the file
  * @first: first page
  * @last: first page behind
- * @inv: out: for gmem_kvm_invalidate_end(), or gmem_kvm_wait_gone()
  *
- * The caller holds the locks of the pages' blocks.  So a slot that is bound from now on
- * cannot look these pages up.
- *
- * Return: 0, or -EAGAIN if the VM is being destroyed.  None of its CPUs runs any more, but
- * pages stay mapped until gmem_kvm_wait_gone() returns.
+ * The caller holds the locks of the pages' blocks exclusively.  So guests that look the
+ * pages up again wait, and a slot that is bound from now on does so, too.
  */
-int gmem_kvm_invalidate_begin(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last,
-			      struct gmem_invalidation *inv)
+void gmem_kvm_invalidate(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last)
 {
-	return gmem_kvm_invalidate_slots(fi, NULL, first, last, inv);
+	struct gmem_binding *binding;
+
+	guard(mutex)(&fi->bindings_lock);
+	list_for_each_entry(binding, &fi->bindings, node) {
+		const struct gmem_slot *slot = &binding->slot;
+		pgoff_t lo = first, hi = last;
+
+		if (gmem_binding_has(binding, &lo, &hi))
+			slot->ops->invalidate(slot->kvm, slot->slot, lo, hi);
+	}
 }
 
 /**
@@ -177,42 +228,14 @@ void gmem_kvm_drop_caches(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last)
 {
 	struct gmem_binding *binding;
 
-	/* A VM that is being destroyed stays until it has lost its bindings. */
 	guard(mutex)(&fi->bindings_lock);
 	list_for_each_entry(binding, &fi->bindings, node) {
-		if (binding->first < last && binding->last > first)
-			fi->kvm_ops->drop_caches(fi->kvm, binding->slot,
-						 max(first, binding->first),
-						 min(last, binding->last));
+		const struct gmem_slot *slot = &binding->slot;
+		pgoff_t lo = first, hi = last;
+
+		if (gmem_binding_has(binding, &lo, &hi))
+			slot->ops->drop_caches(slot->kvm, slot->slot, lo, hi);
 	}
-}
-
-/**
- * gmem_kvm_invalidate_end - let the guest look pages up again
- * @inv: what gmem_kvm_invalidate_begin() has begun
- *
- * The caller holds no lock of ours: this may drop the last reference to the VM.
- */
-void gmem_kvm_invalidate_end(struct gmem_invalidation *inv)
-{
-	if (!inv->kvm)
-		return;
-	while (inv->nr--)
-		inv->ops->invalidate_end(inv->kvm);
-	inv->ops->put(inv->kvm);
-	module_put(inv->ops->owner);
-}
-
-/**
- * gmem_kvm_wait_gone - wait until a VM that is being destroyed has unmapped all pages
- * @fi: the file
- * @inv: what gmem_kvm_invalidate_begin() has set, which returned -EAGAIN
- *
- * The caller holds no lock of ours: the VM may wait for a task that waits for a block.
- */
-void gmem_kvm_wait_gone(struct gmemfd_inode *fi, const struct gmem_invalidation *inv)
-{
-	wait_event(fi->vm_gone, READ_ONCE(fi->vms_gone) != inv->vms_gone);
 }
 
 /**
@@ -223,26 +246,18 @@ void gmem_kvm_wait_gone(struct gmemfd_inode *fi, const struct gmem_invalidation 
 void gmem_kvm_release(struct gmemfd_inode *fi, struct file *file)
 {
 	struct gmem_binding *binding, *next;
-	struct gmem_invalidation inv;
 
-	while (gmem_kvm_invalidate_slots(fi, file, 0, ULONG_MAX, &inv))
-		gmem_kvm_wait_gone(fi, &inv);
-	if (!inv.nr) {
-		gmem_kvm_invalidate_end(&inv);
-		return;
+	guard(mutex)(&fi->bindings_lock);
+	list_for_each_entry_safe(binding, next, &fi->bindings, node) {
+		const struct gmem_slot *slot = &binding->slot;
+
+		if (binding->file != file)
+			continue;
+		slot->ops->invalidate(slot->kvm, slot->slot, slot->first,
+				      gmem_slot_last(slot));
+		gmem_binding_free(fi, binding);
+		gmem_file_put(fi);	/* not the last: the caller has one */
 	}
-	inv.ops->lock(inv.kvm);
-	scoped_guard(mutex, &fi->bindings_lock) {
-		list_for_each_entry_safe(binding, next, &fi->bindings, node) {
-			if (binding->file != file)
-				continue;
-			inv.ops->forget(binding->slot);
-			gmem_binding_free(fi, binding);
-			gmem_file_put(fi);	/* not the last: the caller has one */
-		}
-	}
-	inv.ops->unlock(inv.kvm);
-	gmem_kvm_invalidate_end(&inv);
 }
 
 /*

@@ -19,8 +19,7 @@ static int gmem_poison_in_file(struct gmemfd_inode *fi, struct gmem_memory *memo
 {
 	struct gmem_block *block = gmem_block_at(fi, index);
 	unsigned long i = gmem_page_in_block(fi, index);
-	struct gmem_invalidation inv = {};
-	int ret = -EAGAIN, err = 0;
+	int ret = -EAGAIN;
 
 	gmem_lock_block(fi, block);
 	if (block->memory != memory || memory->loan.page + i != page)
@@ -29,12 +28,7 @@ static int gmem_poison_in_file(struct gmemfd_inode *fi, struct gmem_memory *memo
 	ret = gmem_memory_break(memory) ? -ENOENT : 0;
 	if (ret)
 		goto out;
-	err = gmem_kvm_invalidate_begin(fi, index, index + 1, &inv);
-	if (err) {
-		ret = err;
-		goto out;
-	}
-
+	gmem_kvm_invalidate(fi, index, index + 1);
 	if (flags & MF_COUNT_INCREASED)
 		put_page(page);
 	ret = gmem_page_poison(page, flags);
@@ -50,9 +44,6 @@ static int gmem_poison_in_file(struct gmemfd_inode *fi, struct gmem_memory *memo
 	}
 out:
 	gmem_unlock_block(fi, block);
-	gmem_kvm_invalidate_end(&inv);
-	if (err)
-		gmem_kvm_wait_gone(fi, &inv);
 	return ret;
 }
 

@@ -206,9 +206,8 @@ DEFINE_EVENT(gmem_folio, gmem_folio_home,
 
 /* A memslot on a file.  What is in KVM's structures is KVM's: a slot is known by its address. */
 DECLARE_EVENT_CLASS(gmem_slot,
-	TP_PROTO(const struct gmemfd_inode *fi, const struct kvm_memory_slot *slot,
-		 pgoff_t first, pgoff_t last),
-	TP_ARGS(fi, slot, first, last),
+	TP_PROTO(const struct gmemfd_inode *fi, const struct gmem_slot *slot),
+	TP_ARGS(fi, slot),
 
 	TP_STRUCT__entry(
 		__field(u64,		file)
@@ -220,10 +219,10 @@ DECLARE_EVENT_CLASS(gmem_slot,
 
 	TP_fast_assign(
 		__entry->file	= fi->inode->i_ino;
-		__entry->kvm	= fi->kvm;
-		__entry->slot	= slot;
-		__entry->offset	= (u64)first << PAGE_SHIFT;
-		__entry->size	= (u64)(last - first) << PAGE_SHIFT;
+		__entry->kvm	= slot->kvm;
+		__entry->slot	= slot->slot;
+		__entry->offset	= (u64)slot->first << PAGE_SHIFT;
+		__entry->size	= (u64)slot->nr << PAGE_SHIFT;
 	),
 
 	TP_printk("file %llu kvm %p slot %p offset 0x%llx size 0x%llx",
@@ -231,15 +230,13 @@ DECLARE_EVENT_CLASS(gmem_slot,
 );
 
 DEFINE_EVENT(gmem_slot, gmem_slot_bind,
-	TP_PROTO(const struct gmemfd_inode *fi, const struct kvm_memory_slot *slot,
-		 pgoff_t first, pgoff_t last),
-	TP_ARGS(fi, slot, first, last)
+	TP_PROTO(const struct gmemfd_inode *fi, const struct gmem_slot *slot),
+	TP_ARGS(fi, slot)
 );
 
 DEFINE_EVENT(gmem_slot, gmem_slot_unbind,
-	TP_PROTO(const struct gmemfd_inode *fi, const struct kvm_memory_slot *slot,
-		 pgoff_t first, pgoff_t last),
-	TP_ARGS(fi, slot, first, last)
+	TP_PROTO(const struct gmemfd_inode *fi, const struct gmem_slot *slot),
+	TP_ARGS(fi, slot)
 );
 
 #endif /* _GMEMFD_TRACE_H */

@@ -20,7 +20,8 @@ TEST(get_info)
 	EXPECT(info.shim_abi >= 1);
 	EXPECT_EQ(info.create_flags, GMEMFD_CREATE_INIT_SHARED | GMEMFD_CREATE_NODE |
 				     GMEMFD_CREATE_SMALL_SHARED |
-				     GMEMFD_CREATE_KEEP_DIRECT_MAP | GMEMFD_CREATE_SECRET);
+				     GMEMFD_CREATE_KEEP_DIRECT_MAP | GMEMFD_CREATE_SECRET |
+				     GMEMFD_CREATE_BIND_MAPPED);
 	EXPECT_EQ(info.attributes, GMEMFD_ATTRIBUTE_PRIVATE | GMEMFD_ATTRIBUTE_SECRET);
 	EXPECT(info.max_secret_entry == PAGE || info.max_secret_entry == 2 * MB);
 	EXPECT_EQ(info.block_sizes, 2 * MB + (have_1g_blocks() ? GB : 0));
@@ -55,7 +56,7 @@ TEST(create_bad_input)
 	const struct gmemfd_create good = { .size = 4 * MB, .block_size = 2 * MB };
 	struct gmemfd_create bad;
 
-	for (int bit = 5; bit < 64; bit++) {
+	for (int bit = 6; bit < 64; bit++) {
 		bad = good;
 		bad.flags = 1ULL << bit;
 		create_refused(bad, EINVAL);

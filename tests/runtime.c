@@ -117,7 +117,7 @@ static bool is_hooked(const char *function)
 TEST(shim_unhooks)
 {
 	static const char * const functions[] = {
-		"__folio_put", "free_unref_folios", "memory_failure", "kvm_gmem_unbind",
+		"__folio_put", "free_unref_folios", "memory_failure", "kvm_gmem_get_pfn",
 	};
 	size_t nr = sizeof(functions) / sizeof(*functions);
 

@@ -47,6 +47,18 @@
  *                EBUSY       another VM has memslots on the file
  *                EACCES      the file is not open for reading and writing
  *                EOPNOTSUPP  the VM is of another type
+ *              A slot that names no file, by either KVM_SET_USER_MEMORY_REGION,
+ *              is bound, too, if the file has GMEMFD_CREATE_BIND_MAPPED, and all of
+ *              the slot lies in one mapping of it, which can be written to unless
+ *              the slot is for reading only.  Otherwise KVM takes it as
+ *              memory like any other, and the guest has what user space has.  What is
+ *              mapped at the time counts: unmapping it afterwards, or mapping
+ *              something else there, does not change what the guest finds, as long as
+ *              the mapping, or an fd by which it was made, is left.  Such a slot can
+ *              be for reading only, move, and log what the guest writes.
+ *              Several slots and VMs can have the same range.
+ *                EOPNOTSUPP  the slot logs what the guest writes, and has private
+ *                            pages
  *              A guest's access that cannot be served ends KVM_RUN with
  *              KVM_EXIT_MEMORY_FAULT and
  *                ENOSPC      as for fallocate
@@ -135,6 +147,11 @@ struct gmemfd_info {
  * Not with GMEMFD_CREATE_KEEP_DIRECT_MAP.
  */
 #define GMEMFD_CREATE_SECRET		0x10ULL
+/*
+ * KVM memslots whose userspace_addr is a mapping of the file are bound to it, as if they
+ * named it: see "KVM" above.  Files that have names always have this flag.
+ */
+#define GMEMFD_CREATE_BIND_MAPPED	0x20ULL
 
 /**
  * struct gmemfd_create - GMEMFD_CREATE (device fd): make a gmem fd

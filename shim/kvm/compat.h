@@ -9,9 +9,8 @@
 #include <linux/version.h>
 
 /*
- * Without kvm_gmem_commit_memory_region() KVM binds a slot to its file before the
- * architecture has prepared the slot: invalidations would find a slot without rmaps.
- * The provider's slots are bound afterwards, by calls of their own.
+ * Does KVM hold its reference to a file that user space named until the slot is there, or only
+ * until it has looked at the file?
  */
 #define GMEM_HAS_COMMIT	(LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0) || \
 			 (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 118) && \
@@ -41,8 +40,6 @@ static inline void gmem_caches_retry(struct kvm *kvm)
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 #define kvm_mmu_invalidate_start	kvm_mmu_invalidate_begin
-/* There is no such flag, and the provider flag does what it does. */
-#define KVM_MEMSLOT_GMEM_ONLY		0
 #endif
 
 #endif /* __KVM_GMEM_COMPAT_H */

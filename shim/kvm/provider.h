@@ -7,10 +7,15 @@
 
 #include <linux/kvm_host.h>
 
-#ifdef CONFIG_GMEM_SHIM
-void kvm_gmem_provider_init(struct module *module);
+/* Linux 6.12 calls it CONFIG_KVM_PRIVATE_MEM. */
+#if defined(CONFIG_GMEM_SHIM) && \
+	(defined(CONFIG_KVM_GUEST_MEMFD) || defined(CONFIG_KVM_PRIVATE_MEM))
 int kvm_gmem_provider_prepare(struct kvm *kvm, struct kvm_memory_slot *slot,
 			      struct file *file, u64 offset);
+int kvm_gmem_prepare_region(struct kvm *kvm, const struct kvm_memory_slot *old,
+			    struct kvm_memory_slot *new, enum kvm_mr_change change);
+void kvm_gmem_commit_region(struct kvm_memory_slot *old);
+void kvm_gmem_destroy_vm(struct kvm *kvm);
 
 /* May VMs of this type have such slots? */
 static inline bool kvm_gmem_provider_allowed(struct kvm *kvm)
@@ -18,14 +23,24 @@ static inline bool kvm_gmem_provider_allowed(struct kvm *kvm)
 	return kvm->arch.vm_type == KVM_X86_DEFAULT_VM;
 }
 #else
-static inline void kvm_gmem_provider_init(struct module *module) { }
-
 static inline int kvm_gmem_provider_prepare(struct kvm *kvm,
 					    struct kvm_memory_slot *slot,
 					    struct file *file, u64 offset)
 {
 	return 0;
 }
+
+static inline int kvm_gmem_prepare_region(struct kvm *kvm,
+					  const struct kvm_memory_slot *old,
+					  struct kvm_memory_slot *new,
+					  enum kvm_mr_change change)
+{
+	return kvm_arch_prepare_memory_region(kvm, old, new, change);
+}
+
+static inline void kvm_gmem_commit_region(struct kvm_memory_slot *old) { }
+
+static inline void kvm_gmem_destroy_vm(struct kvm *kvm) { }
 
 static inline bool kvm_gmem_provider_allowed(struct kvm *kvm)
 {
@@ -34,12 +49,11 @@ static inline bool kvm_gmem_provider_allowed(struct kvm *kvm)
 #endif
 
 /* For slots with kvm_slot_has_provider() only. */
-int kvm_gmem_provider_bind(struct kvm *kvm, struct kvm_memory_slot *slot);
-void kvm_gmem_provider_bound(struct kvm_memory_slot *slot, int err);
-void kvm_gmem_provider_unbind(struct kvm_memory_slot *slot);
-int kvm_gmem_provider_get_pfn(struct kvm *kvm, struct file *file, pgoff_t index,
+int kvm_gmem_provider_get_pfn(struct kvm *kvm, struct file *file,
+			      const struct kvm_memory_slot *slot, gfn_t gfn,
 			      kvm_pfn_t *pfn, int *order);
 kvm_pfn_t kvm_gmem_provider_host_pfn(const struct kvm_memory_slot *slot, gfn_t gfn);
 void *kvm_gmem_provider_map(kvm_pfn_t pfn);
+void kvm_gmem_unmap_slot(struct kvm *kvm, const struct kvm_memory_slot *slot);
 
 #endif /* __KVM_GMEM_PROVIDER_H */

@@ -105,3 +105,22 @@ const struct gmem_provider *gmem_provider_of(struct file *file)
 	return provider;
 }
 EXPORT_SYMBOL_GMEM_TO(gmem_provider_of, "kvm");
+
+/**
+ * gmem_provider_unbind - a memslot loses its file
+ * @slot: a slot that was bound to a provider's file
+ * @file: the slot's, which may be closed at the same time
+ *
+ * Exported to kvm.  When this returns *@file is NULL, and nobody knows the slot any more.
+ */
+void gmem_provider_unbind(struct kvm_memory_slot *slot, struct file **file)
+{
+	const struct gmem_provider *provider;
+
+	/* Who has closed the last file may be unloaded. */
+	guard(rwsem_read)(&gmem_provider_sem);
+	provider = rcu_access_pointer(gmem_provider);
+	if (provider)
+		provider->unbind(slot, file);
+}
+EXPORT_SYMBOL_GMEM_TO(gmem_provider_unbind, "kvm");

@@ -72,7 +72,7 @@ static bool gmem_kvm_fits(void)
 
 	/* We link to kvm, so that it does not go meanwhile. */
 	guard(rcu)();
-	return gmem_module_fits(__module_address((unsigned long)kvm_gmem_unbind), built_for);
+	return gmem_module_fits(__module_address((unsigned long)kvm_gmem_get_pfn), built_for);
 }
 #else
 static bool gmem_kvm_fits(void)

@@ -4,6 +4,7 @@
  */
 #include <linux/file.h>
 #include <linux/kvm_host.h>
+#include <linux/sched/signal.h>
 
 #include "../kvm/compat.h"
 #include "../kvm/provider.h"
@@ -12,6 +13,7 @@
 #include "kvm_mm.h"
 #include "kvm_symbols.h"
 #include "kvm_page_fault.h"
+#include "kvm_fault_results.h"
 #ifdef CONFIG_KVM_AMD_SEV
 #include "kvm_amd.h"
 #endif
@@ -42,24 +44,10 @@ static int gmem_prepare(struct kvm *kvm, struct kvm_memory_slot *slot, unsigned 
 
 	if (!file)
 		return 0;
-	/* There is a VM, so that kvm-amd or kvm-intel is there and stays. */
-	kvm_gmem_provider_init(kvm_gmem_fops.owner);
 	if (gmem_vendor_fits(kvm_gmem_fops.owner))
 		ret = kvm_gmem_provider_prepare(kvm, slot, file, offset);
 	if (ret <= 0)
 		fput(file);
-	return ret;
-}
-
-/* Each slot keeps this module. */
-static int gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot)
-{
-	int ret;
-
-	__module_get(THIS_MODULE);
-	ret = kvm_gmem_provider_bind(kvm, slot);
-	if (ret)
-		module_put(THIS_MODULE);
 	return ret;
 }
 
@@ -83,24 +71,18 @@ GMEM_ENTER(kvm_gmem_prepare_memory_region)
 		gmem_redirect(gmem_run_kvm_gmem_prepare_memory_region);
 }
 
+/* Such a slot was bound when it was prepared. */
 static int gmem_run_kvm_gmem_commit_memory_region(struct kvm *kvm,
 						  struct kvm_memory_slot *slot)
 {
-	int ret = gmem_bind(kvm, slot);
-
 	gmem_leave();
-	return ret;
+	return 0;
 }
 
 GMEM_ENTER(kvm_gmem_commit_memory_region)
 {
 	if (kvm_slot_has_provider(GMEM_ARG(struct kvm_memory_slot *, 1)))
 		gmem_redirect(gmem_run_kvm_gmem_commit_memory_region);
-}
-
-static int gmem_bind_prepared(struct kvm *kvm, struct kvm_memory_slot *slot, int err)
-{
-	return err;
 }
 
 #else
@@ -122,22 +104,34 @@ GMEM_ENTER(kvm_gmem_bind)
 		gmem_redirect(gmem_run_kvm_gmem_bind);
 }
 
-/*
- * The architecture has prepared a slot, which is bound now, or failed with @err.  In that
- * case nothing of ours may stay: KVM unbinds it.
- */
-static int gmem_bind_prepared(struct kvm *kvm, struct kvm_memory_slot *slot, int err)
+#endif
+
+/* Each new slot may be found to lie in a mapping of a provider's file. */
+static int gmem_run_kvm_arch_prepare_memory_region(struct kvm *kvm,
+						   const struct kvm_memory_slot *old,
+						   struct kvm_memory_slot *new,
+						   enum kvm_mr_change change)
 {
-	if (!err) {
-		err = gmem_bind(kvm, slot);
-		if (err)
-			kvm_arch_free_memslot(kvm, slot);
-	}
-	if (err) {
-		kvm_gmem_provider_bound(slot, err);
-		slot->flags &= ~KVM_MEMSLOT_GMEM_PROVIDER;
-	}
-	return err;
+	int ret;
+
+	if (change != KVM_MR_CREATE || kvm_slot_has_provider(new) ||
+	    gmem_vendor_fits(kvm_gmem_fops.owner))
+		ret = kvm_gmem_prepare_region(kvm, old, new, change);
+	else
+		ret = kvm_arch_prepare_memory_region(kvm, old, new, change);
+	gmem_leave();
+	return ret;
+}
+
+GMEM_ENTER(kvm_arch_prepare_memory_region)
+{
+	enum kvm_mr_change change = GMEM_ARG(enum kvm_mr_change, 3);
+
+	if ((change == KVM_MR_CREATE ||
+	     (change != KVM_MR_DELETE &&
+	      kvm_slot_has_provider(GMEM_ARG(struct kvm_memory_slot *, 1)))) &&
+	    !gmem_from_us(parent))
+		gmem_redirect(gmem_run_kvm_arch_prepare_memory_region);
 }
 
 static void gmem_run_kvm_arch_commit_memory_region(struct kvm *kvm,
@@ -145,52 +139,44 @@ static void gmem_run_kvm_arch_commit_memory_region(struct kvm *kvm,
 						   const struct kvm_memory_slot *new,
 						   enum kvm_mr_change change)
 {
-	kvm_gmem_provider_bound((struct kvm_memory_slot *)new, 0);
 	kvm_arch_commit_memory_region(kvm, old, new, change);
+	kvm_gmem_commit_region(old);
 	gmem_leave();
 }
 
-/* The slot is installed. */
 GMEM_ENTER(kvm_arch_commit_memory_region)
 {
-	if (GMEM_ARG(enum kvm_mr_change, 3) == KVM_MR_CREATE &&
-	    kvm_slot_has_provider(GMEM_ARG(struct kvm_memory_slot *, 2)) &&
+	if (kvm_slot_has_provider(GMEM_ARG(struct kvm_memory_slot *, 1)) &&
 	    !gmem_from_us(parent))
 		gmem_redirect(gmem_run_kvm_arch_commit_memory_region);
 }
 
-#endif
-
-static void gmem_run_kvm_gmem_unbind(struct kvm_memory_slot *slot)
+static void gmem_run_kvm_arch_pre_destroy_vm(struct kvm *kvm)
 {
-	kvm_gmem_provider_unbind(slot);
-	module_put(THIS_MODULE);
+	kvm_arch_pre_destroy_vm(kvm);
+	kvm_gmem_destroy_vm(kvm);
 	gmem_leave();
 }
 
-GMEM_ENTER(kvm_gmem_unbind)
+GMEM_ENTER(kvm_arch_pre_destroy_vm)
 {
-	if (kvm_slot_has_provider(GMEM_ARG(struct kvm_memory_slot *, 0)))
-		gmem_redirect(gmem_run_kvm_gmem_unbind);
+	if (!gmem_from_us(parent))
+		gmem_redirect(gmem_run_kvm_arch_pre_destroy_vm);
 }
 
 /* --- what a guest finds ------------------------------------------------------- */
 
+/* gmem_run_kvm_mmu_faultin_pfn() calls, and has a reference to the file, if it is still there. */
 static int gmem_run_kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot,
 				     gfn_t gfn, kvm_pfn_t *pfn, struct page **page,
 				     int *max_order)
 {
-	/* The last reference may be gone, and the file on its way to release. */
-	struct file *file = get_file_active(&slot->gmem.file);
-	int ret = -EFAULT, order;
+	struct file *file = slot->gmem.file;
+	int ret = -EFAULT;
 
-	if (file) {
-		*page = NULL;
-		ret = kvm_gmem_provider_get_pfn(kvm, file,
-						gfn - slot->base_gfn + slot->gmem.pgoff,
-						pfn, max_order ?: &order);
-		fput(file);
-	}
+	*page = NULL;
+	if (file)
+		ret = kvm_gmem_provider_get_pfn(kvm, file, slot, gfn, pfn, max_order);
 	gmem_leave();
 	return ret;
 }
@@ -201,14 +187,51 @@ GMEM_ENTER(kvm_gmem_get_pfn)
 		gmem_redirect(gmem_run_kvm_gmem_get_pfn);
 }
 
+/*
+ * A slot as KVM wants to see it, so that it asks the file and not the host's page tables, and
+ * only while one of its functions runs.  To the slot itself KVM compares what user space says.
+ */
+static struct kvm_memory_slot *gmem_look_at(struct kvm_memory_slot *view,
+					    const struct kvm_memory_slot *slot)
+{
+	*view = *slot;
+	view->flags |= KVM_MEM_GUEST_MEMFD | KVM_MEMSLOT_GMEM_ONLY;
+	return view;
+}
+
+/* As the patch: the guest of a VMM that knows of no gmem has what other memory has. */
+static int gmem_fault_failed(struct kvm_memory_slot *slot, gfn_t gfn, int err)
+{
+	if (err != -EHWPOISON || slot->flags & KVM_MEM_GUEST_MEMFD)
+		return err;
+	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)__gfn_to_hva_memslot(slot, gfn),
+			PAGE_SHIFT, current);
+	return RET_PF_RETRY;
+}
+
 /* The smaller of what the fault allows and what the file says is mapped. */
 static int gmem_run_kvm_mmu_faultin_pfn(struct kvm_vcpu *vcpu,
 					struct kvm_page_fault *fault, unsigned int access)
 {
+	struct kvm_memory_slot *slot = fault->slot, view;
 	u8 max_level = fault->max_level;
-	int ret = kvm_mmu_faultin_pfn(vcpu, fault, access);
+	int ret;
 
+	if (fault->write && slot->flags & KVM_MEM_READONLY) {
+		ret = RET_PF_EMULATE;
+		goto out;
+	}
+	fault->slot = gmem_look_at(&view, slot);
+	/* The last reference may be gone, and the file on its way to release. */
+	view.gmem.file = get_file_active(&slot->gmem.file);
+	ret = kvm_mmu_faultin_pfn(vcpu, fault, access);
+	if (view.gmem.file)
+		fput(view.gmem.file);
+	fault->slot = slot;
 	fault->max_level = min(fault->max_level, max_level);
+	if (ret < 0)
+		ret = gmem_fault_failed(slot, fault->gfn, ret);
+out:
 	gmem_leave();
 	return ret;
 }
@@ -217,8 +240,41 @@ GMEM_ENTER(kvm_mmu_faultin_pfn)
 {
 	struct kvm_page_fault *fault = GMEM_ARG(struct kvm_page_fault *, 1);
 
-	if (kvm_slot_has_provider(fault->slot) && !gmem_from_us(parent))
+	if (kvm_slot_has_provider(fault->slot) &&
+	    !(fault->slot->flags & KVM_MEMSLOT_INVALID) && !gmem_from_us(parent))
 		gmem_redirect(gmem_run_kvm_mmu_faultin_pfn);
+}
+
+static void gmem_run_kvm_mmu_hugepage_adjust(struct kvm_vcpu *vcpu,
+					     struct kvm_page_fault *fault)
+{
+	struct kvm_memory_slot *slot = fault->slot, view;
+
+	fault->slot = gmem_look_at(&view, slot);
+	kvm_mmu_hugepage_adjust(vcpu, fault);
+	fault->slot = slot;
+	gmem_leave();
+}
+
+GMEM_ENTER(kvm_mmu_hugepage_adjust)
+{
+	struct kvm_page_fault *fault = GMEM_ARG(struct kvm_page_fault *, 1);
+
+	if (kvm_slot_has_provider(fault->slot) && !gmem_from_us(parent))
+		gmem_redirect(gmem_run_kvm_mmu_hugepage_adjust);
+}
+
+static void gmem_run_kvm_mmu_recover_huge_pages(struct kvm *kvm,
+						const struct kvm_memory_slot *slot)
+{
+	kvm_gmem_unmap_slot(kvm, slot);
+	gmem_leave();
+}
+
+GMEM_ENTER(kvm_mmu_recover_huge_pages)
+{
+	if (kvm_slot_has_provider(GMEM_ARG(struct kvm_memory_slot *, 1)))
+		gmem_redirect(gmem_run_kvm_mmu_recover_huge_pages);
 }
 
 /* --- what the host has mapped means nothing to such a slot ---------------------- */
@@ -255,46 +311,19 @@ GMEM_ENTER(kvm_prefetch_pages)
 		gmem_redirect(gmem_run_kvm_prefetch_pages);
 }
 
-/*
- * Whether large pages fit is asked of the file's offset.  KVM asks the host's address,
- * which is another one for the moment: nobody sees @new yet.
- */
-static int gmem_run_kvm_arch_prepare_memory_region(struct kvm *kvm,
-						   const struct kvm_memory_slot *old,
-						   struct kvm_memory_slot *new,
-						   enum kvm_mr_change change)
-{
-	unsigned long address = new->userspace_addr;
-	int ret;
-
-	new->userspace_addr = new->gmem.pgoff << PAGE_SHIFT;
-	ret = kvm_arch_prepare_memory_region(kvm, old, new, change);
-	new->userspace_addr = address;
-	ret = gmem_bind_prepared(kvm, new, ret);
-	gmem_leave();
-	return ret;
-}
-
-GMEM_ENTER(kvm_arch_prepare_memory_region)
-{
-	if (GMEM_ARG(enum kvm_mr_change, 3) == KVM_MR_CREATE &&
-	    kvm_slot_has_provider(GMEM_ARG(struct kvm_memory_slot *, 2)) &&
-	    !gmem_from_us(parent))
-		gmem_redirect(gmem_run_kvm_arch_prepare_memory_region);
-}
-
-/* The last one is what makes slots that concern the others. */
+/* The last two are what makes slots that concern the others. */
 static struct gmem_hook gmem_kvm_hooks[] = {
 #if GMEM_HAS_COMMIT
 	GMEM_HOOK(kvm_gmem_commit_memory_region),
-#else
-	GMEM_HOOK(kvm_arch_commit_memory_region),
 #endif
-	GMEM_HOOK(kvm_gmem_unbind),
 	GMEM_HOOK(kvm_gmem_get_pfn),
 	GMEM_HOOK(kvm_mmu_faultin_pfn),
+	GMEM_HOOK(kvm_mmu_hugepage_adjust),
+	GMEM_HOOK(kvm_mmu_recover_huge_pages),
 	GMEM_HOOK(kvm_unmap_gfn_range),
 	GMEM_HOOK(kvm_prefetch_pages),
+	GMEM_HOOK(kvm_arch_pre_destroy_vm),
+	GMEM_HOOK(kvm_arch_commit_memory_region),
 	GMEM_HOOK(kvm_arch_prepare_memory_region),
 #if GMEM_HAS_COMMIT
 	GMEM_HOOK(kvm_gmem_prepare_memory_region),
@@ -302,6 +331,9 @@ static struct gmem_hook gmem_kvm_hooks[] = {
 	GMEM_HOOK(kvm_gmem_bind),
 #endif
 };
+
+/* What kvm exports is linked to, which keeps it. */
+static void (*const gmem_kvm_stays)(struct kvm *kvm) __used = kvm_get_kvm;
 
 /**
  * gmem_kvm_hook - hook KVM

@@ -15,10 +15,11 @@ int kvm_gmem_prepare_memory_region(struct kvm *kvm, struct kvm_memory_slot *slot
 int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot, unsigned int fd,
 		  uoff_t offset);
 int kvm_gmem_commit_memory_region(struct kvm *kvm, struct kvm_memory_slot *slot);
-void kvm_gmem_unbind(struct kvm_memory_slot *slot);
 
 /* arch/x86/kvm/mmu/mmu.c */
 int kvm_mmu_faultin_pfn(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 			unsigned int access);
+void kvm_mmu_hugepage_adjust(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
+void kvm_mmu_recover_huge_pages(struct kvm *kvm, const struct kvm_memory_slot *slot);
 
 #endif /* __GMEM_RUNTIME_KVM_SYMBOLS_H */

@@ -1015,11 +1015,11 @@ TEST(stock_refused_by_build)
 		mkdir(dir, 0755);
 	}
 	snprintf(log, sizeof(log), "DKMS make.log for gmemfd/0.1.0 for kernel %s (x86_64)\n"
-		 "gmemfd_shim: refused: kvm_vm_ioctl() does not call kvm_gmem_unbind(): it may have it inlined\n"
+		 "gmemfd_shim: refused: kvm_vm_ioctl() does not call kvm_gmem_get_pfn(): it may have it inlined\n"
 		 "make: *** [Makefile:48: module] Error 1\n", release);
 	write_file("/var/lib/dkms/gmemfd/0.1.0/build/make.log", log);
 	EXPECT_EXIT(gmemctl("doctor"), 1);
-	EXPECT_SAYS("fail  shim        gmemfd_shim was not built for this kernel: kvm_vm_ioctl() does not call kvm_gmem_unbind(): it may have it inlined\n");
+	EXPECT_SAYS("fail  shim        gmemfd_shim was not built for this kernel: kvm_vm_ioctl() does not call kvm_gmem_get_pfn(): it may have it inlined\n");
 	EXPECT_SAYS("-> this kernel is another one than gmemfd was made for");
 	EXPECT_EXIT(gmemctl("load"), 1);
 	EXPECT_SAYS("there is no shim for Linux");

@@ -14,7 +14,7 @@
 #include <linux/mm.h>
 
 /* Changes whenever a function or structure below does. */
-#define GMEM_SHIM_ABI	6
+#define GMEM_SHIM_ABI	7
 
 struct hugepage_subpool;
 struct hugetlb_cgroup;
@@ -66,31 +66,42 @@ struct gmem_loan {
 
 /**
  * struct gmem_kvm_ops - KVM, as a provider sees it
- * @owner: the module that must stay while one of these functions runs
- * @get: take a reference to a VM.  Returns false if the VM is being destroyed; then
- *	none of its guest's CPUs can run any more
- * @put: drop it.  The caller holds no lock that the provider's @bind or @unbind takes
- * @invalidate_begin: unmap the pages [start, end) of the file, which must lie in the
- *	slot, from the guest, and keep them unmapped
- * @invalidate_end: pages may be looked up again; once for each @invalidate_begin
+ * @invalidate: unmap the pages [start, end) of the file, which must lie in the slot, from
+ *	the guest.  Who has looked one of them up looks again, and the provider's @get_pfn does
+ *	not return before they are as they will be.  Does what @drop_caches does, too
  * @drop_caches: KVM's own mappings of these pages go, and KVM asks @get_host_pfn again
- * @lock: keep the provider's @bind and @unbind out for this VM, unless the VM is being
- *	destroyed
- * @unlock: undo @lock
- * @forget: tell the slot that its file has gone; under @lock
+ *
+ * The provider calls them for slots that are bound, under a lock that its @bind and @unbind
+ * take.
  */
 struct gmem_kvm_ops {
-	struct module *owner;
-	bool (*get)(struct kvm *kvm);
-	void (*put)(struct kvm *kvm);
-	void (*invalidate_begin)(struct kvm *kvm, struct kvm_memory_slot *slot,
-				 pgoff_t start, pgoff_t end);
-	void (*invalidate_end)(struct kvm *kvm);
+	void (*invalidate)(struct kvm *kvm, struct kvm_memory_slot *slot,
+			   pgoff_t start, pgoff_t end);
 	void (*drop_caches)(struct kvm *kvm, struct kvm_memory_slot *slot,
 			    pgoff_t start, pgoff_t end);
-	void (*lock)(struct kvm *kvm);
-	void (*unlock)(struct kvm *kvm);
-	void (*forget)(struct kvm_memory_slot *slot);
+};
+
+/**
+ * struct gmem_slot - a memslot on a provider's file
+ * @kvm: the VM
+ * @slot: the slot
+ * @file: where the slot has the file; NULL in it says that the file has gone
+ * @first: the slot's first page of the file
+ * @nr: number of pages
+ * @space: the number of KVM's address space where the slot is, if user space named the
+ *	file; -1 if the file was found where the slot's userspace_addr is mapped
+ * @logs_dirty: KVM logs which pages the guest writes to
+ * @ops: how to talk to KVM
+ */
+struct gmem_slot {
+	struct kvm *kvm;
+	struct kvm_memory_slot *slot;
+	struct file **file;
+	pgoff_t first;
+	unsigned long nr;
+	int space;
+	bool logs_dirty;
+	const struct gmem_kvm_ops *ops;
 };
 
 /**
@@ -98,9 +109,11 @@ struct gmem_kvm_ops {
  * @folio_free: called instead of freeing a folio that gmem_folio_mark() has marked, in
  *	whatever context the last reference is dropped
  * @fops: KVM memslots may be bound to files with these operations
- * @bind: a slot gets @nr pages of the file, from page @first on
- * @unbind: the slot goes, and none of its pages is mapped any more.  Called under @lock
- *	of gmem_kvm_ops, or when the VM is destroyed
+ * @by_address: are slots bound to the file that user space does not name, but has mapped?
+ *	Does not sleep
+ * @bind: a slot gets a part of its file, to which there is a reference
+ * @unbind: the slot goes, and none of its pages is mapped any more.  It has no file
+ *	afterwards.  The file may be closed at the same time
  * @get_pfn: tell what a guest finds at page @index of the file.  The aligned 2^*@order
  *	pages around it can be mapped at once.  No reference comes with them: the provider
  *	invalidates before the memory goes
@@ -113,15 +126,14 @@ struct gmem_kvm_ops {
  *	the page any more, apart from the processes that gmem_page_poison() tells
  *
  * File and slot know each other, and neither keeps the other.  When a file is released
- * the provider makes KVM forget it under @lock.  Where the VM is being destroyed it
- * waits for @unbind of all slots instead.
+ * the provider invalidates its slots and takes the file from them.
  */
 struct gmem_provider {
 	void (*folio_free)(struct folio *folio);
 	const struct file_operations *fops;
-	int (*bind)(struct file *file, struct kvm *kvm, struct kvm_memory_slot *slot,
-		    pgoff_t first, unsigned long nr, const struct gmem_kvm_ops *ops);
-	void (*unbind)(struct file *file, struct kvm_memory_slot *slot);
+	bool (*by_address)(struct file *file);
+	int (*bind)(const struct gmem_slot *slot);
+	void (*unbind)(struct kvm_memory_slot *slot, struct file **file);
 	int (*get_pfn)(struct file *file, pgoff_t index, u64 *pfn, int *order);
 	int (*get_host_pfn)(struct file *file, pgoff_t index, u64 *pfn);
 	int (*memory_failure)(struct page *page, int flags);
@@ -192,6 +204,7 @@ static inline void gmem_mpol_put(struct mempolicy *policy) { }
 
 /* For kvm */
 const struct gmem_provider *gmem_provider_of(struct file *file);
+void gmem_provider_unbind(struct kvm_memory_slot *slot, struct file **file);
 #ifdef CONFIG_GMEM_SHIM
 bool gmem_pfn_on_loan(unsigned long pfn);	/* Linux 6.12 */
 #else

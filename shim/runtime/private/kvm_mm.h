@@ -11,11 +11,11 @@
 #define KVM_MMU_LOCK(kvm)	write_lock(&(kvm)->mmu_lock)
 #define KVM_MMU_UNLOCK(kvm)	write_unlock(&(kvm)->mmu_lock)
 
-#define KVM_MEMSLOT_GMEM_PROVIDER		BIT(18)
+#define KVM_GMEM_PROVIDER	BIT(BITS_PER_LONG - 1)
 
 static inline bool kvm_slot_has_provider(const struct kvm_memory_slot *slot)
 {
-	return slot && slot->flags & KVM_MEMSLOT_GMEM_PROVIDER;
+	return slot && slot->gmem.pgoff & KVM_GMEM_PROVIDER;
 }
 
 #endif /* __GMEM_PRIVATE_KVM_MM_H */
