@@ -7,6 +7,7 @@
 #   make fuzz     random operations for SECONDS, or OPERATIONS of them, from SEED; see
 #                 tests/README.md
 #   make bench    measured against peers, takes long; see bench/README.md
+#   make check-vmm  Debian's QEMU, its guests on gmemfd: what takes long, too
 #   make kcsan    all that runs side by side, watched for data races
 #   make check-distro   packages in a booted Debian 13; make check-distro-full
 #   make module   the module for KDIR, by default the running kernel
@@ -31,7 +32,7 @@ SOURCES = VERSION Kbuild Makefile $(wildcard gmemfd/*.[ch] gmemfd/uapi/*.h \
 	shim/runtime/private/*.h shim/runtime/private/*/*.h)
 TOOLS = shim/runtime/inspect shim/runtime/relocate shim/runtime/pre-build
 
-.PHONY: inspect module modules_install gmemctl gmemctl_install demo check fuzz bench kcsan clean
+.PHONY: inspect module modules_install gmemctl gmemctl_install demo check check-vmm fuzz bench kcsan clean
 .PHONY: check-distro check-distro-full kernel-deb deb install-source dkms-install dkms-remove
 
 # The sources are linked into where the objects go: Kbuild does not take the two
@@ -139,6 +140,9 @@ bench:
 
 kcsan:
 	@scripts/check --kcsan
+
+check-vmm:
+	@scripts/check --vmm
 
 clean:
 	rm -rf $(BUILD)
