@@ -183,6 +183,8 @@ struct slot {
 	struct file *file;	/* NULL: gone */
 	unsigned int first, nr;
 	uint64_t gpa;
+	char *mapped;		/* it names no file, which was mapped here */
+	bool logs_dirty;
 };
 
 #define TRACES	48

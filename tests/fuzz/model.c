@@ -16,7 +16,7 @@ uint64_t pick_flags(struct rng *rng)
 
 	if (max_secret_entry && one_in(rng, 2))
 		flags = (flags & ~GMEMFD_CREATE_KEEP_DIRECT_MAP) | GMEMFD_CREATE_SECRET;
-	return flags;
+	return flags | (one_in(rng, 2) ? GMEMFD_CREATE_BIND_MAPPED : 0);
 }
 
 /* Some kernels cannot map a large folio beside secret pages. */

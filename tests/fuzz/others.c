@@ -284,7 +284,7 @@ static int binding_error(struct thread *t, struct file *f, unsigned int first,
 			 unsigned int nr, bool other_vm)
 {
 	for (struct slot *s = t->slots; s < t->slots + MAX_SLOTS; s++) {
-		if (!s->used || s->file != f)
+		if (!s->used || s->file != f || s->mapped)
 			continue;
 		if (other_vm)
 			return EBUSY;
@@ -292,6 +292,60 @@ static int binding_error(struct thread *t, struct file *f, unsigned int first,
 			return EEXIST;
 	}
 	return first + nr > f->nr_pages ? EINVAL : 0;
+}
+
+static int set_mapped_slot(struct thread *t, unsigned int i, const struct slot *s)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = i + 1,
+		.flags = s->logs_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+		.guest_phys_addr = s->gpa,
+		.memory_size = s->nr * PAGE,
+		.userspace_addr = (uintptr_t)s->mapped,
+	};
+
+	return ioctl(t->vm.fd, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
+}
+
+/* A slot that names no file: any part of a mapping, whoever else has it. */
+static void slot_by_address(struct thread *t, struct file *f, unsigned int i)
+{
+	const struct map *m = &f->maps[below(&t->rng, f->nr_maps)];
+	unsigned int at = below(&t->rng, m->nr);
+	struct slot *s = &t->slots[i];
+	int err;
+
+	*s = (struct slot) {
+		.file = f, .first = m->first + at, .nr = 1 + below(&t->rng, m->nr - at),
+		.gpa = (2 * i + 1) * 4 * GB + (m->first + at) % (GB / PAGE) * PAGE,
+		.mapped = m->addr + at * PAGE,
+	};
+	if (one_in(&t->rng, 4))
+		s->gpa += PAGE;
+	TRACE(t, "file %ld: slot %ld is mapped, pages %ld+%ld, at %#lx", f - t->files, i,
+	      s->first, s->nr, s->gpa);
+	err = set_mapped_slot(t, i, s);
+	AGREE(t, !err, "binding mapped pages %u+%u: errno %d", s->first, s->nr, err);
+	s->used = true;
+}
+
+/* Such a slot moves, or its log of what the guest writes begins or ends. */
+static void change_slot(struct thread *t, unsigned int i)
+{
+	struct slot *s = &t->slots[i], new = *s;
+	int want = 0, err;
+
+	if (one_in(&t->rng, 2))
+		new.gpa ^= 2 * GB;
+	else
+		new.logs_dirty = !s->logs_dirty;
+	for (unsigned int n = 0; s->file && new.logs_dirty && !want && n < s->nr; n++)
+		want = out_of_reach(s->file, s->first + n) ? EOPNOTSUPP : 0;
+	TRACE(t, "slot %ld goes to %#lx, logs %ld: %ld", i, new.gpa, new.logs_dirty, want);
+	err = set_mapped_slot(t, i, &new);
+	AGREE(t, err == want, "changing slot %u: errno %d, not %d", i, err, want);
+	if (!err)
+		*s = new;
 }
 
 void op_slot(struct thread *t)
@@ -304,6 +358,10 @@ void op_slot(struct thread *t)
 
 	if (!t->has_vm)
 		return;
+	if (s->used && s->mapped && one_in(&t->rng, 2)) {
+		change_slot(t, i);
+		return;
+	}
 	if (s->used && s->file && !one_in(&t->rng, 4))
 		return;
 	if (s->used) {
@@ -313,7 +371,13 @@ void op_slot(struct thread *t)
 		s->used = false;
 		return;
 	}
-	if (!f->used || f->gone || f->fd < 0)
+	if (!f->used || f->gone)
+		return;
+	if (f->flags & GMEMFD_CREATE_BIND_MAPPED && f->nr_maps && one_in(&t->rng, 2)) {
+		slot_by_address(t, f, i);
+		return;
+	}
+	if (f->fd < 0)
 		return;
 	/* Often next to another one of the file. */
 	for (s = t->slots; s < t->slots + MAX_SLOTS && !(s->used && s->file); s++)
