@@ -425,7 +425,7 @@ static enum answer kvm_has_hooks(struct kmod_ctx *ctx)
 	size_t nr;
 
 	if (kmod_module_new_from_lookup(ctx, "kvm", &list) || !list) {
-		answer = kernel_function("kvm_gmem_provider_forget");
+		answer = kernel_function("kvm_gmem_destroy_vm");
 		return kernel_function("kvm_vcpu_init") == YES || answer == YES ? answer : UNKNOWN;
 	}
 	mod = kmod_module_get_module(list);
@@ -438,7 +438,7 @@ static enum answer kvm_has_hooks(struct kmod_ctx *ctx)
 				answer = YES;
 		}
 	} else {
-		answer = kernel_function("kvm_gmem_provider_forget");
+		answer = kernel_function("kvm_gmem_destroy_vm");
 	}
 	kmod_module_unref(mod);
 	return answer;
