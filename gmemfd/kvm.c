@@ -185,12 +185,24 @@ void gmem_kvm_unbind(struct kvm_memory_slot *slot, struct file **file)
 	gmem_file_put(fi);
 }
 
-/* Does a binding have some of these pages?  Which, if so. */
-static bool gmem_binding_has(const struct gmem_binding *binding, pgoff_t *first, pgoff_t *last)
+/* Tell KVM of pages in all slots that have some of them.  [takes bindings] */
+static void gmem_kvm_tell(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last, bool unmap)
 {
-	*first = max(*first, binding->slot.first);
-	*last = min(*last, gmem_slot_last(&binding->slot));
-	return *first < *last;
+	struct gmem_binding *binding;
+
+	guard(mutex)(&fi->bindings_lock);
+	list_for_each_entry(binding, &fi->bindings, node) {
+		const struct gmem_slot *slot = &binding->slot;
+		pgoff_t lo = max(first, slot->first);
+		pgoff_t hi = min(last, gmem_slot_last(slot));
+
+		if (lo < hi && unmap)
+			slot->ops->invalidate(slot->kvm, slot->slot, lo, hi);
+		else if (lo < hi)
+			slot->ops->drop_caches(slot->kvm, slot->slot, lo, hi);
+		/* Many VMs may have many slots on the same pages. */
+		cond_resched();
+	}
 }
 
 /**
@@ -204,16 +216,7 @@ static bool gmem_binding_has(const struct gmem_binding *binding, pgoff_t *first,
  */
 void gmem_kvm_invalidate(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last)
 {
-	struct gmem_binding *binding;
-
-	guard(mutex)(&fi->bindings_lock);
-	list_for_each_entry(binding, &fi->bindings, node) {
-		const struct gmem_slot *slot = &binding->slot;
-		pgoff_t lo = first, hi = last;
-
-		if (gmem_binding_has(binding, &lo, &hi))
-			slot->ops->invalidate(slot->kvm, slot->slot, lo, hi);
-	}
+	gmem_kvm_tell(fi, first, last, true);
 }
 
 /**
@@ -226,16 +229,7 @@ void gmem_kvm_invalidate(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last)
  */
 void gmem_kvm_drop_caches(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last)
 {
-	struct gmem_binding *binding;
-
-	guard(mutex)(&fi->bindings_lock);
-	list_for_each_entry(binding, &fi->bindings, node) {
-		const struct gmem_slot *slot = &binding->slot;
-		pgoff_t lo = first, hi = last;
-
-		if (gmem_binding_has(binding, &lo, &hi))
-			slot->ops->drop_caches(slot->kvm, slot->slot, lo, hi);
-	}
+	gmem_kvm_tell(fi, first, last, false);
 }
 
 /**
@@ -257,6 +251,7 @@ void gmem_kvm_release(struct gmemfd_inode *fi, struct file *file)
 				      gmem_slot_last(slot));
 		gmem_binding_free(fi, binding);
 		gmem_file_put(fi);	/* not the last: the caller has one */
+		cond_resched();
 	}
 }
 
