@@ -130,21 +130,37 @@ int gmem_inode_open(struct inode *inode)
 }
 
 /**
+ * gmem_inode_detach - part an inode from its memory if nothing is to lead there any more
+ * @inode: the inode of a gmem file [takes inode->i_lock]
+ *
+ * Return: the file, for gmem_file_end(), or NULL if it is open, has a name, or was detached
+ * before.
+ */
+struct gmemfd_inode *gmem_inode_detach(struct inode *inode)
+{
+	struct gmemfd_inode *fi;
+
+	guard(spinlock)(&inode->i_lock);
+	fi = inode->i_private;
+	if (!fi || fi->opens || inode->i_nlink)
+		return NULL;
+	inode->i_private = NULL;
+	return fi;
+}
+
+/**
  * gmem_inode_close - undo gmem_inode_open() [takes block]
  * @inode: the inode
  */
 void gmem_inode_close(struct inode *inode)
 {
 	struct gmemfd_inode *fi = inode->i_private;
-	bool last;
 
-	scoped_guard(spinlock, &inode->i_lock) {
-		/* With a name it may be opened again.  Once it has none fs.c finds it closed. */
-		last = !--fi->opens && !inode->i_nlink;
-		if (last)
-			inode->i_private = NULL;
-	}
-	if (last)
+	scoped_guard(spinlock, &inode->i_lock)
+		fi->opens--;
+	/* With a name it may be opened again.  Once it has none fs.c finds it closed. */
+	fi = gmem_inode_detach(inode);
+	if (fi)
 		gmem_file_end(fi);
 }
 

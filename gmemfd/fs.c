@@ -18,6 +18,7 @@
 #include <linux/slab.h>
 #include <linux/statfs.h>
 #include <linux/string.h>
+#include <linux/workqueue.h>
 
 #include "gmemfd.h"
 
@@ -44,6 +45,8 @@ struct gmem_mount {
 	umode_t mode;
 	unsigned int given;
 };
+
+static struct workqueue_struct *gmem_end_wq;
 
 static bool gmem_charge(struct gmem_mount *mount, u64 size, u64 inodes)
 {
@@ -209,20 +212,76 @@ static int gmem_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file 
 	return finish_open_simple(file, 0);
 }
 
+/* The end of a file whose inode stays. */
+static void gmem_end_work(struct work_struct *work)
+{
+	struct gmemfd_inode *fi = container_of(work, struct gmemfd_inode, end);
+	struct inode *inode = fi->inode;
+	struct super_block *sb = inode->i_sb;
+
+	gmem_file_end(fi);
+	iput(inode);
+	deactivate_super(sb);
+}
+
+/*
+ * A name has gone.  If it was the last one of a closed file, memory goes with the inode, when
+ * the caller has dropped the directory's lock.  But who has an O_PATH fd keeps the inode, and
+ * is not to keep memory.  That takes a while, for which the directory must not stay locked.
+ */
+static void gmem_name_gone(struct dentry *dentry, struct inode *inode)
+{
+	struct gmemfd_inode *fi;
+	bool stays;
+
+	/* Nobody finds it from now on, so that whoever has it shows. */
+	d_drop(dentry);
+	scoped_guard(spinlock, &inode->i_lock)
+		stays = d_count(dentry) > 1 ||
+			!hlist_is_singular_node(inode->i_dentry.first, &inode->i_dentry);
+	fi = stays ? gmem_inode_detach(inode) : NULL;
+	if (!fi)
+		return;
+	ihold(inode);
+	atomic_inc(&inode->i_sb->s_active);
+	INIT_WORK(&fi->end, gmem_end_work);
+	queue_work(gmem_end_wq, &fi->end);
+}
+
+static int gmem_unlink(struct inode *dir, struct dentry *dentry)
+{
+	int err = simple_unlink(dir, dentry);
+
+	if (!err)
+		gmem_name_gone(dentry, d_inode(dentry));
+	return err;
+}
+
+static int gmem_rename(struct mnt_idmap *idmap, struct inode *old_dir, struct dentry *old,
+		       struct inode *new_dir, struct dentry *new, unsigned int flags)
+{
+	struct inode *replaced = flags & RENAME_EXCHANGE ? NULL : d_inode(new);
+	int err = simple_rename(idmap, old_dir, old, new_dir, new, flags);
+
+	if (!err && replaced && S_ISREG(replaced->i_mode))
+		gmem_name_gone(new, replaced);
+	return err;
+}
+
 static const struct inode_operations gmem_dir_iops = {
 	.create		= gmem_create,
 	.lookup		= simple_lookup,
 	.link		= simple_link,
-	.unlink		= simple_unlink,
+	.unlink		= gmem_unlink,
 	.mkdir		= gmem_mkdir,
 	.rmdir		= simple_rmdir,
-	.rename		= simple_rename,
+	.rename		= gmem_rename,
 	.tmpfile	= gmem_tmpfile,
 };
 
 /* The file system */
 
-/* The last name and the last open file have gone. */
+/* The last name and the last open file have gone, and nobody has the inode. */
 static void gmem_evict_inode(struct inode *inode)
 {
 	struct gmem_mount *mount = inode->i_sb->s_fs_info;
@@ -463,7 +522,15 @@ MODULE_ALIAS_FS("gmemfd");
  */
 int gmem_fs_init(void)
 {
-	return register_filesystem(&gmem_named_fs);
+	int err;
+
+	gmem_end_wq = alloc_workqueue("gmemfd_end", WQ_UNBOUND, 0);
+	if (!gmem_end_wq)
+		return -ENOMEM;
+	err = register_filesystem(&gmem_named_fs);
+	if (err)
+		destroy_workqueue(gmem_end_wq);
+	return err;
 }
 
 /**
@@ -472,4 +539,6 @@ int gmem_fs_init(void)
 void gmem_fs_exit(void)
 {
 	unregister_filesystem(&gmem_named_fs);
+	/* A work that has put the last superblock may be about to return. */
+	destroy_workqueue(gmem_end_wq);
 }

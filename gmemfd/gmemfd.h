@@ -198,6 +198,7 @@ struct gmem_block {
  * @refs: the inode has a reference while the file has its memory, each binding has one,
  *	and a memory error has one while it looks at the file
  * @opens: the number of open files, and of truncations by a path, under inode->i_lock
+ * @end: gives the memory up where whoever finds that nothing leads there cannot wait
  * @pool: the reservation for all blocks
  * @block_order: log2 of the pages in a block
  * @flags: GMEMFD_CREATE_*
@@ -217,6 +218,7 @@ struct gmemfd_inode {
 	struct inode *inode;
 	refcount_t refs;
 	unsigned int opens;
+	struct work_struct end;
 	struct gmem_pool pool;
 	unsigned int block_order;
 	u64 flags;
@@ -525,6 +527,7 @@ int gmem_inode_init(struct inode *inode, const struct gmemfd_create *args);
 int gmem_inode_set_size(struct inode *inode, loff_t size);
 void gmem_file_end(struct gmemfd_inode *fi);
 int gmem_inode_open(struct inode *inode);
+struct gmemfd_inode *gmem_inode_detach(struct inode *inode);
 void gmem_inode_close(struct inode *inode);
 int gmem_file_create(const struct gmemfd_create *args);
 int gmem_file_init(struct address_space **away_mapping);

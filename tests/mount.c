@@ -89,6 +89,49 @@ TEST(mount_file_lives)
 	EXPECT_EQ(umount(AT), 0);
 }
 
+/*
+ * An O_PATH fd, for which one needs no permission for the file, keeps an inode and no memory: not
+ * that of a closed file which loses its name, nor of one whose name another one takes, nor
+ * if it came by a name that was gone before.
+ */
+TEST(mount_path_keeps_no_memory)
+{
+	long nr = pool(2 * MB, "free_hugepages");
+	struct stat st;
+	int fd, path;
+
+	mount_gmem("block=2M");
+	for (int way = 0; way < 3; way++) {
+		fd = create_named(AT "/vm", 4 * MB);
+		EXPECT_EQ(gmem_allocate(fd, 0, 2 * MB), 0);
+		close(fd);
+		path = open(AT "/vm", O_PATH | O_CLOEXEC);
+		EXPECT(path >= 0);
+		if (way == 2) {
+			EXPECT_EQ(link(AT "/vm", AT "/other"), 0);
+			EXPECT_EQ(unlink(AT "/vm"), 0);
+			EXPECT_EQ(rename(AT "/other", AT "/vm"), 0);
+		}
+		EXPECT_EQ(pool(2 * MB, "free_hugepages"), nr - 1);
+		if (way == 1) {
+			close(open(AT "/new", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+			EXPECT_EQ(rename(AT "/new", AT "/vm"), 0);
+			EXPECT_EQ(stat(AT "/vm", &st), 0);
+			EXPECT_EQ(st.st_size, 0);
+		}
+		EXPECT_EQ(unlink(AT "/vm"), 0);
+		EXPECT(EVENTUALLY(pool(2 * MB, "free_hugepages") == nr &&
+				  !pool(2 * MB, "resv_hugepages")));
+		EXPECT_EQ(fstat(path, &st), 0);
+		EXPECT_EQ(st.st_size, 4 * MB);
+		EXPECT_EQ(st.st_blocks, 0);
+		/* The mount is busy as long as the fd is open. */
+		EXPECT_ERR(umount(AT), EBUSY);
+		close(path);
+	}
+	EXPECT_EQ(umount(AT), 0);
+}
+
 /* What nobody has removed goes with the mount. */
 TEST(mount_goes_with_its_files)
 {
