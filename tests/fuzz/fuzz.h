@@ -9,6 +9,7 @@
  *   holders.c  references to pages: pipes, registered buffers
  *   short.c    references to pages that come and go while they are converted
  *   names.c    O_PATH fds and watches, which outlive their files
+ *   mounts.c   files that have names in mounts, which outlive being open
  *   others.c   forked children and guests
  *   stop.c     children that are stopped, frozen and killed during calls
  *   shared.c   operations on a file that all threads use
@@ -84,6 +85,9 @@ struct map {
  * @used: the slot is taken
  * @gone: closed for good, but held blocks are not home yet
  * @fd: and @fd2, a dup of it: -1 once closed
+ * @of_mount: it has, or had, a name
+ * @place: the mount it is in, if it has a name
+ * @name: a number; 0: none
  * @away: blocks that have left while held
  * @pinned: pages of ours held, each time counted
  * @tag: contents of each page, see tagged_word()
@@ -94,7 +98,9 @@ struct map {
 struct file {
 	unsigned int id;
 	bool used, gone;
-	int fd, fd2;
+	int fd, fd2, place;
+	unsigned int name;
+	bool of_mount;
 	size_t size, block_size;
 	uint64_t flags;
 	unsigned int nr_pages, nr_blocks, block_pages;
@@ -156,6 +162,7 @@ struct path {
 	unsigned int file_id;
 	struct file *file;	/* NULL: gone */
 	size_t size;
+	bool of_mount;
 };
 
 struct watch {
@@ -216,7 +223,7 @@ struct thread {
 	struct holder pins[MAX_PINS];
 	struct away aways[MAX_PINS * PIN_PAGES];
 	struct ring ring;
-	unsigned int nr_files;
+	unsigned int nr_files, nr_names;
 	struct path paths[MAX_PATHS];
 	struct notify notifies[MAX_NOTIFIES];
 	struct child child;
@@ -320,6 +327,7 @@ void expect_conversion(struct thread *t, struct file *f,
 		       int ret, int err, uint64_t at, int busy_err);
 void file_going(struct thread *t, struct file *f);
 void file_put(struct thread *t, struct file *f);
+int file_users(struct thread *t, struct file *f);
 
 /* holders.c */
 void ring_set_up(struct thread *t);
@@ -351,6 +359,15 @@ void op_watch(struct thread *t);
 void names_drop(struct thread *t, struct file *f);
 void names_file_gone(struct thread *t, struct file *f);
 void names_end(struct thread *t);
+
+/* mounts.c */
+void mounts_set_up(void);
+bool mounts_empty(void);
+void mounts_finish(void);
+int create_unlinked(struct rng *rng, size_t size, size_t block_size, uint64_t *flags);
+bool create_named(struct thread *t, size_t size, size_t block_size);
+void remove_name(struct thread *t, struct file *f);
+void op_name(struct thread *t);
 
 /* others.c */
 enum command { LOAD, STORE, HOLD, READ_HELD, HOLD_OFTEN, CONVERT, ALLOCATE, PUNCH };

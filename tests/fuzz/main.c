@@ -363,7 +363,7 @@ static bool counters_as_before(const long *map_before)
 	for (int i = 0; i < 3; i++)
 		if (meminfo(maps[i]) != map_before[i])
 			return false;
-	return true;
+	return mounts_empty();
 }
 
 /* The last one of that name counts. */
@@ -419,6 +419,7 @@ int main(int argc, char **argv)
 	EXPECT_EQ(ioctl(gmem_device(), GMEMFD_GET_INFO, &info), 0);
 	max_secret_entry = info.max_secret_entry;
 
+	mounts_set_up();
 	if (!without("stop"))
 		stop_set_up(nr_threads);
 	printf("fuzz: seed %lu, %d threads\n", seed, nr_threads);
@@ -457,6 +458,7 @@ int main(int argc, char **argv)
 	}
 	if (!without("stop"))
 		stop_finish(nr_threads);
+	mounts_finish();
 	printf("fuzz: %lu operations, seed %lu, 0 differences (%ld s, %ld refusals in passing)\n",
 	       total, seed, (long)(now() - start), passing);
 	return 0;

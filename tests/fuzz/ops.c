@@ -107,13 +107,16 @@ static void create(struct thread *t)
 		size = block = GB;
 	if (!free || (block == 2 * MB && used + size > BUDGET))
 		return;
+	if (one_in(&t->rng, 3) && create_named(t, size, block))
+		return;
 	TRACE(t, "create %ld MiB of %ld MiB blocks, flags %#lx", size / MB, block / MB, flags);
 	fd = gmem_create(size, block, flags);
 	AGREE(t, fd >= 0, "create: errno %d", errno);
 	model_create(t, fd, size, block, flags);
 }
 
-static int users(struct thread *t, struct file *f)
+/* A name is none of them. */
+int file_users(struct thread *t, struct file *f)
 {
 	return (f->fd >= 0) + (f->fd2 >= 0) + f->nr_maps + (t->child.file == f);
 }
@@ -121,16 +124,18 @@ static int users(struct thread *t, struct file *f)
 /* One of its users is about to leave. */
 void file_going(struct thread *t, struct file *f)
 {
-	if (users(t, f) == 1 && without("late"))
+	if (file_users(t, f) == 1 && !f->name && without("late"))
 		names_drop(t, f);
 }
 
 /* One of its users less. */
 void file_put(struct thread *t, struct file *f)
 {
-	if (users(t, f))
+	if (file_users(t, f))
 		return;
 	vm_file_gone(t, f);
+	if (f->name)
+		return;
 	model_release_file(t, f);
 	names_file_gone(t, f);
 }
@@ -956,9 +961,9 @@ static void bad_calls(struct thread *t, struct file *f)
 		break;
 	case 8: ret = read(f->fd, &c, 1); break;
 	case 9: ret = write(f->fd, &c, 1); break;
-	case 10: ret = pread(f->fd, &c, 1, at); want = ESPIPE; break;
+	case 10: ret = pread(f->fd, &c, 1, at); want = f->of_mount ? EINVAL : ESPIPE; break;
 	case 11: ret = lseek(f->fd, -1, SEEK_SET); break;
-	case 12: ret = ftruncate(f->fd, at); break;
+	case 12: ret = ftruncate(f->fd, at); want = f->of_mount ? EPERM : EINVAL; break;
 	case 13: ret = ioctl(f->fd, GMEMFD_CREATE, &get); want = ENOTTY; break;
 	case 14: get.offset = f->size; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
 	case 15: get.end += PAGE; ret = ioctl(f->fd, GMEMFD_GET_RANGES, &get); break;
@@ -1009,7 +1014,7 @@ static const struct {
 	void (*fn)(struct thread *t);
 	unsigned int weight;	/* in 2000 */
 } ops[] = {
-	{ op_access,			762 },
+	{ op_access,			746 },
 	{ op_convert,			260 },
 	{ op_convert_ranges,		 70 },
 	{ op_convert_wait,		  6 },
@@ -1030,6 +1035,7 @@ static const struct {
 	{ op_bad,			 50 },
 	{ op_create,			  5 },
 	{ op_close,			  7 },
+	{ op_name,			 16 },
 	{ op_fork,			  2 },
 	{ op_child,			 80 },
 	{ op_vm,			  1 },
@@ -1084,6 +1090,8 @@ void own_finish(struct thread *t)
 	if (one_in(&t->rng, 3))
 		names_end(t);
 	for (struct file *f = t->files; f < t->files + MAX_FILES; f++) {
+		if (f->used && !f->gone && f->name && one_in(&t->rng, 2))
+			remove_name(t, f);
 		while (f->used && !f->gone && f->fd >= 0) {
 			file_going(t, f);
 			close(f->fd);
@@ -1093,6 +1101,8 @@ void own_finish(struct thread *t)
 		}
 		while (f->used && !f->gone && f->nr_maps)
 			unmap(t, f, &f->maps[0]);
+		if (f->used && !f->gone && f->name)
+			remove_name(t, f);
 		AGREE(t, !f->used, "a file is left");
 	}
 	vm_end(t);

@@ -74,9 +74,6 @@ void shared_create(uint64_t seed, int nr_threads, bool may_have_1g)
 	memset(&shared, 0, sizeof(shared));
 	shared.nr_threads = nr_threads;
 	shared.flags = pick_flags(&rng);
-	shared.attributes = initial_attributes();
-	if (one_in(&rng, 3))
-		shared.attributes = any_attributes(&rng, shared.flags);
 	if (may_have_1g) {
 		shared.size = shared.block_size = GB;
 		shared.nr_used = 3;
@@ -86,8 +83,14 @@ void shared_create(uint64_t seed, int nr_threads, bool may_have_1g)
 		shared.block_size = 2 * MB;
 	}
 	shared.nr_pages = shared.size / PAGE;
-	shared.fd = gmem_create(shared.size, shared.block_size, shared.flags);
+	shared.fd = one_in(&rng, 3) ? create_unlinked(&rng, shared.size, shared.block_size,
+						     &shared.flags) : -1;
+	if (shared.fd < 0)
+		shared.fd = gmem_create(shared.size, shared.block_size, shared.flags);
 	EXPECT(shared.fd >= 0);
+	shared.attributes = initial_attributes();
+	if (one_in(&rng, 3))
+		shared.attributes = any_attributes(&rng, shared.flags);
 	shared.map = gmem_map(shared.fd, 0, shared.size);
 	EXPECT_EQ(madvise(shared.map, shared.size, MADV_DONTFORK), 0);
 	if (!without("late") && one_in(&rng, 2))
