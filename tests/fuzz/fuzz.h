@@ -357,6 +357,7 @@ void op_convert_beside(struct thread *t);
 void op_path(struct thread *t);
 void op_watch(struct thread *t);
 void names_drop(struct thread *t, struct file *f);
+void names_wait(struct thread *t, struct file *f);
 void names_file_gone(struct thread *t, struct file *f);
 void names_end(struct thread *t);
 

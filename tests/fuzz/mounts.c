@@ -144,6 +144,15 @@ bool create_named(struct thread *t, size_t size, size_t block_size)
 	return true;
 }
 
+/* Its name has gone. */
+static void lose_name(struct thread *t, struct file *f)
+{
+	f->name = 0;
+	if (!file_users(t, f))
+		names_wait(t, f);
+	file_put(t, f);
+}
+
 void remove_name(struct thread *t, struct file *f)
 {
 	char path[PATH_SIZE];
@@ -152,8 +161,7 @@ void remove_name(struct thread *t, struct file *f)
 	if (!file_users(t, f) && without("late"))
 		names_drop(t, f);
 	EXPECT_EQ(unlink(path_of(t, f->place, f->name, path)), 0);
-	f->name = 0;
-	file_put(t, f);
+	lose_name(t, f);
 }
 
 /* Another one that has a name in the same mount, or none. */
@@ -184,10 +192,8 @@ static void rename_file(struct thread *t, struct file *f)
 		names_drop(t, other);
 	EXPECT_EQ(rename(path_of(t, f->place, f->name, from), path_of(t, f->place, name, to)), 0);
 	f->name = name;
-	if (!other)
-		return;
-	other->name = 0;
-	file_put(t, other);
+	if (other)
+		lose_name(t, other);
 }
 
 /* A second open file, for moments; nothing that the first one has goes with it. */

@@ -87,9 +87,6 @@ static void stat_path(struct thread *t, struct path *p)
 
 	TRACE(t, "fstat O_PATH fd %ld", p - t->paths);
 	AGREE(t, !fstat(p->fd, &st), "fstat: errno %d", errno);
-	/* If the file lost its name while it was closed, a worker takes its memory. */
-	if (!f && p->of_mount)
-		(void)EVENTUALLY(!fstat(p->fd, &st) && !st.st_blocks);
 	AGREE(t, st.st_size == (off_t)p->size && st.st_blocks == (blkcnt_t)blocks,
 	      "O_PATH fd of a file that is %s: size %ld, %ld blocks, not %lu and %lu",
 	      f ? "open" : "closed", st.st_size, st.st_blocks, p->size, blocks);
@@ -299,6 +296,17 @@ void names_drop(struct thread *t, struct file *f)
 	for (struct path *p = t->paths; p < t->paths + MAX_PATHS; p++)
 		if (p->fd && p->file == f)
 			close_path(t, p);
+}
+
+/* If a file has an O_PATH fd and loses its name while it is closed a worker takes its memory. */
+void names_wait(struct thread *t, struct file *f)
+{
+	struct stat st;
+
+	for (struct path *p = t->paths; p < t->paths + MAX_PATHS; p++)
+		if (p->fd && p->file == f)
+			AGREE(t, EVENTUALLY(!fstat(p->fd, &st) && !st.st_blocks),
+			      "a file without a name has %ld blocks", (long)st.st_blocks);
 }
 
 /* The file has been closed for good, and the model knows. */
