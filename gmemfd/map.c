@@ -47,6 +47,13 @@ static vm_fault_t gmem_insert_pages(struct vm_fault *vmf, const struct gmem_bloc
 
 	/* What happens to the page decides, and its neighbours are a courtesy. */
 	ret = gmem_insert_special(vma, vmf->address, pfn + i);
+	/*
+	 * Another fault has put a large entry there meanwhile, and this one goes on with it.
+	 * If there were no memory for a table, mm would have found out before it came here,
+	 * and finds out when it comes again.
+	 */
+	if (ret == VM_FAULT_OOM)
+		return VM_FAULT_NOPAGE;
 	back = min(i - lo, (vmf->address - vma->vm_start) >> PAGE_SHIFT);
 	end = min(hi - i, (vma->vm_end - vmf->address) >> PAGE_SHIFT);
 	for (k = i - back; ret == VM_FAULT_NOPAGE && k < i + end; k++) {

@@ -542,6 +542,62 @@ TEST(secret_is_never_busy)
 	close(fd);
 }
 
+struct asker {
+	char *page;
+	bool stop;
+	int errors[256];
+};
+
+/* Asks for a reference to a page that is secret all the time. */
+static void *ask_for_reference(void *arg)
+{
+	struct asker *asker = arg;
+	struct iovec iov = { asker->page, PAGE };
+	int pipes[2];
+
+	EXPECT_EQ(pipe(pipes), 0);
+	while (!__atomic_load_n(&asker->stop, __ATOMIC_RELAXED)) {
+		EXPECT_EQ(vmsplice(pipes[1], &iov, 1, 0), -1);
+		asker->errors[errno & 255]++;
+	}
+	close(pipes[0]);
+	close(pipes[1]);
+	return NULL;
+}
+
+/*
+ * A fault of 4 KiB may find that another one has put a large entry there meanwhile.  It is
+ * not out of memory then, and tries again.
+ */
+TEST(secret_fault_beside_large_entry)
+{
+	int fd = gmem_create(2 * MB, 2 * MB, GMEMFD_CREATE_SECRET), others = 0;
+	char *p = gmem_map(fd, 0, 2 * MB);
+	struct asker asker = { .page = p + 5 * PAGE };
+	pthread_t thread;
+
+	fill(p, 2 * MB, 1);
+	EXPECT_EQ(pthread_create(&thread, NULL, ask_for_reference, &asker), 0);
+	for (int i = 0; i < (debug_kernel() ? 2000 : 20000); i++) {
+		EXPECT_EQ(gmem_convert_to(fd, 100 * PAGE, PAGE, GMEMFD_ATTRIBUTE_PRIVATE), 0);
+		EXPECT_EQ(madvise(p, 2 * MB, MADV_DONTNEED), 0);
+		for (volatile int n = i % 64; n; n--)
+			;
+		EXPECT_EQ(gmem_convert_to(fd, 100 * PAGE, PAGE, GMEMFD_ATTRIBUTE_SECRET), 0);
+		*(volatile char *)(p + 200 * PAGE);
+	}
+	__atomic_store_n(&asker.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	for (int i = 0; i < 256; i++)
+		if (i != EFAULT && i != EEXIST)
+			others += asker.errors[i];
+	printf("# EFAULT %d, EEXIST %d, ENOMEM %d\n", asker.errors[EFAULT],
+	       asker.errors[EEXIST], asker.errors[ENOMEM]);
+	EXPECT_EQ(others, 0);
+	munmap(p, 2 * MB);
+	close(fd);
+}
+
 /* Two that use pages in all ways, and one that converts in all directions. */
 static void user(char *p, size_t used, uint64_t seed)
 {
