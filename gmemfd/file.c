@@ -364,6 +364,7 @@ int gmem_inode_init(struct inode *inode, const struct gmemfd_create *args)
 	fi->flags = args->flags;
 	fi->node = args->flags & GMEMFD_CREATE_NODE ? args->node : NUMA_NO_NODE;
 	gmem_mpol_init(&fi->policy);
+	init_rwsem(&fi->entries_lock);
 	mutex_init(&fi->bindings_lock);
 	INIT_LIST_HEAD(&fi->bindings);
 	lockdep_init_map(&fi->lock_map, "gmem_block", &lock_key, 0);

@@ -157,6 +157,8 @@ struct gmem_memory {
  *     gmem_block.lock, several in ascending order
  *       folio lock of a shared folio
  *         mapping->i_mmap_rwsem, page table locks
+ *       gmemfd_inode.entries_lock
+ *         page table locks
  *       gmem_frames_lock
  *       init_mm.mmap_lock, with no folio locked
  *       gmemfd_inode.bindings_lock
@@ -205,6 +207,9 @@ struct gmem_block {
  * @node: where memory comes from unless @policy says otherwise
  * @policy: what mbind() has set
  * @lock_map: stands for the blocks' locks in lockdep
+ * @entries_lock: keeps entries for secret pages of two sizes apart.  mm wants no entry of 2 MiB
+ *	where one of 4 KiB is about to be put, and does not look.  Who puts one of 4 KiB holds it
+ *	shared and looks, and who puts one of 2 MiB exclusively
  * @bindings_lock: protects @bindings
  * @bindings: the memslots on this file
  * @nr_blocks: the number of blocks
@@ -225,6 +230,7 @@ struct gmemfd_inode {
 	int node;
 	struct shared_policy policy;
 	struct lockdep_map lock_map;
+	struct rw_semaphore entries_lock;
 	struct mutex bindings_lock;	/* see struct gmem_block for the order */
 	struct list_head bindings;
 	unsigned long nr_blocks;

@@ -35,7 +35,7 @@ static bool gmem_entry_fits(const struct vm_fault *vmf, unsigned int order)
 
 /*
  * Map a secret page by an entry of 4 KiB, and neighbours that are secret, too, in
- * [@lo, @hi).  [block shared]
+ * [@lo, @hi).  [block shared, entries shared]
  */
 static vm_fault_t gmem_insert_pages(struct vm_fault *vmf, const struct gmem_block *block,
 				    unsigned long i, unsigned long lo, unsigned long hi)
@@ -45,12 +45,14 @@ static vm_fault_t gmem_insert_pages(struct vm_fault *vmf, const struct gmem_bloc
 	unsigned long back, end, k;
 	vm_fault_t ret;
 
+	/* Another fault has put a large entry there, and this one goes on with it. */
+	if (pmd_leaf(pmdp_get_lockless(vmf->pmd)))
+		return VM_FAULT_NOPAGE;
 	/* What happens to the page decides, and its neighbours are a courtesy. */
 	ret = gmem_insert_special(vma, vmf->address, pfn + i);
 	/*
-	 * Another fault has put a large entry there meanwhile, and this one goes on with it.
-	 * If there were no memory for a table, mm would have found out before it came here,
-	 * and finds out when it comes again.
+	 * The table has gone again.  If there were no memory for one mm would have found out
+	 * before it came here, and finds out when it comes again.
 	 */
 	if (ret == VM_FAULT_OOM)
 		return VM_FAULT_NOPAGE;
@@ -66,25 +68,36 @@ static vm_fault_t gmem_insert_pages(struct vm_fault *vmf, const struct gmem_bloc
 /*
  * Map a secret page by an entry of @order, 0 or PMD_ORDER, if 2^@most pages around it can be
  * mapped at once and are all secret.  Such entries are special: nobody looks for a struct
- * page behind one.  [block shared]
+ * page behind one.  [block shared, takes entries]
  */
-static vm_fault_t gmem_insert_secret(struct vm_fault *vmf, const struct gmem_block *block,
-				     unsigned long i, unsigned int order, unsigned int most)
+static vm_fault_t gmem_insert_secret(struct vm_fault *vmf, struct gmemfd_inode *fi,
+				     const struct gmem_block *block, unsigned long i,
+				     unsigned int order, unsigned int most)
 {
 	unsigned long lo = round_down(i, 1UL << order), hi = lo + (1UL << order);
 	unsigned long pfn = page_to_pfn(block->memory->loan.page) + lo;
 	bool write = vmf->flags & FAULT_FLAG_WRITE;
+	vm_fault_t ret;
 
 	if (!order) {
 		if (most) {
 			lo = round_down(i, GMEM_FAULT_AROUND);
 			hi = lo + GMEM_FAULT_AROUND;
 		}
-		return gmem_insert_pages(vmf, block, i, lo, hi);
+		/* Who is killed meanwhile does not come back to the page. */
+		if (down_read_killable(&fi->entries_lock))
+			return VM_FAULT_NOPAGE;
+		ret = gmem_insert_pages(vmf, block, i, lo, hi);
+		up_read(&fi->entries_lock);
+		return ret;
 	}
 	if (order > most || gmem_state_run(&block->secret, lo, hi) < hi)
 		return VM_FAULT_FALLBACK;
-	return gmem_insert_special_pmd(vmf, pfn, write);
+	if (down_write_killable(&fi->entries_lock))
+		return VM_FAULT_NOPAGE;
+	ret = gmem_insert_special_pmd(vmf, pfn, write);
+	up_write(&fi->entries_lock);
+	return ret;
 }
 
 /* A fault has failed on a page that is in @state, see trace.h. */
@@ -121,7 +134,7 @@ static vm_fault_t gmem_fault_secret(struct vm_fault *vmf, unsigned int order)
 			break;
 		most = gmem_order_at_once(fi, block, i);
 		if (most >= 0)
-			ret = gmem_insert_secret(vmf, block, i, order, most);
+			ret = gmem_insert_secret(vmf, fi, block, i, order, most);
 		else if (most != -EAGAIN)
 			err = most;
 		if (most != -EAGAIN)
