@@ -128,7 +128,7 @@ check:
 
 fuzz: fuzz_seconds = $(if $(OPERATIONS),36000,$(if $(ROUNDS),3600,60))
 fuzz:
-	@scripts/fuzz $(if $(DEBUG),--debug) $(or $(SECONDS),$(fuzz_seconds)) \
+	@scripts/fuzz $(if $(TYPED),--typed) $(if $(DEBUG),--debug) $(or $(SECONDS),$(fuzz_seconds)) \
 		$(if $(OPERATIONS),--operations $(OPERATIONS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(THREAD),--thread $(THREAD)) \

@@ -10,8 +10,11 @@
  *   break     blocks of which pages become shared
  *   unmap     secret pages that do not stay secret
  *   freeze    folios of which pages become private; fails if one is referenced
+ *   drop      KVM's own mappings of pages that become private
+ *   take      pages from guests that tell private from shared
  *   change    the direct map, and flush once; fails if there is no memory for a table
  *   publish   the states; from here on nothing fails
+ *   give      these guests may look the pages up again
  *   reshape   the folios, and merge the direct map
  *   unlock
  */
@@ -332,18 +335,54 @@ static void gmem_trace_failed(struct gmemfd_inode *fi,
 	}
 }
 
-/* Set the new states, and make the folios follow.  This cannot fail.  [block] */
-static void gmem_publish(struct gmemfd_inode *fi,
-			 const struct gmemfd_convert_range *ranges, unsigned int nr)
+/* Are all pages of the span the guest's alone already, or none, as they are to be?  [block] */
+static bool gmem_span_keeps_type(const struct gmem_walk *walk)
+{
+	return gmem_page_guests(walk->block, walk->lo) == (walk->private && !walk->secret) &&
+	       gmem_guests_run(walk->block, walk->lo, walk->hi) == walk->hi;
+}
+
+/* Guests that tell private from shared lose what changes.  [block, bindings] */
+static void gmem_take_from_guests(struct gmemfd_inode *fi,
+				  const struct gmemfd_convert_range *ranges, unsigned int nr)
 {
 	struct gmem_walk walk;
 
 	for_each_span(walk, fi, ranges, nr) {
-		gmem_state_set(&walk.block->state, gmem_block_pages(fi),
-			       walk.lo, walk.hi, walk.private);
-		gmem_state_set(&walk.block->secret, gmem_block_pages(fi),
-			       walk.lo, walk.hi, walk.secret);
+		if (!gmem_span_keeps_type(&walk))
+			gmem_kvm_convert(fi, walk.pos, walk.pos + walk.hi - walk.lo,
+					 walk.private && !walk.secret);
 	}
+}
+
+/* Set the new states.  gmem_kvm_is_private() relies on the order.  [block] */
+static void gmem_set_states(struct gmemfd_inode *fi,
+			    const struct gmemfd_convert_range *ranges, unsigned int nr)
+{
+	unsigned long pages = gmem_block_pages(fi);
+	struct gmem_walk walk;
+
+	for_each_span(walk, fi, ranges, nr) {
+		struct gmem_block *block = walk.block;
+
+		if (!walk.private) {
+			gmem_state_set(&block->state, pages, walk.lo, walk.hi, false);
+			smp_wmb();	/* pairs with those of gmem_kvm_is_private() */
+		}
+		gmem_state_set(&block->secret, pages, walk.lo, walk.hi, walk.secret);
+		if (walk.private) {
+			smp_wmb();	/* the same */
+			gmem_state_set(&block->state, pages, walk.lo, walk.hi, true);
+		}
+	}
+}
+
+/* Make the folios follow the states.  This cannot fail.  [block] */
+static void gmem_follow_states(struct gmemfd_inode *fi,
+			       const struct gmemfd_convert_range *ranges, unsigned int nr)
+{
+	struct gmem_walk walk;
+
 	for_each_span(walk, fi, ranges, nr) {
 		struct gmem_memory *memory = walk.block->memory;
 
@@ -361,6 +400,7 @@ static int gmem_try_convert(struct gmemfd_inode *fi,
 			    const struct gmemfd_convert_range *ranges,
 			    unsigned int nr, pgoff_t *busy)
 {
+	bool typed;
 	int err;
 
 	err = gmem_lock_ranges(fi, ranges, nr);
@@ -375,14 +415,21 @@ static int gmem_try_convert(struct gmemfd_inode *fi,
 	err = gmem_freeze_ranges(fi, ranges, nr, busy);
 	if (err)
 		goto out;
-	err = gmem_change_direct_map(fi, ranges, nr);
-	if (err) {
-		gmem_unfreeze_ranges(fi, ranges, nr, ULONG_MAX);
-		goto out;
-	}
 	gmem_drop_caches(fi, ranges, nr);
-	gmem_trace_converted(fi, ranges, nr);
-	gmem_publish(fi, ranges, nr);
+	typed = gmem_kvm_convert_begin(fi);
+	if (typed)
+		gmem_take_from_guests(fi, ranges, nr);
+	err = gmem_change_direct_map(fi, ranges, nr);
+	if (!err) {
+		gmem_trace_converted(fi, ranges, nr);
+		gmem_set_states(fi, ranges, nr);
+	}
+	if (typed)
+		gmem_kvm_convert_end(fi);
+	if (err)
+		gmem_unfreeze_ranges(fi, ranges, nr, ULONG_MAX);
+	else
+		gmem_follow_states(fi, ranges, nr);
 out:
 	gmem_unlock_ranges(fi, ranges, nr);
 	return err;

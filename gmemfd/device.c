@@ -127,6 +127,7 @@ static const struct gmem_provider gmem_provider = {
 	.bind		= gmem_kvm_bind,
 	.unbind		= gmem_kvm_unbind,
 	.get_pfn	= gmem_kvm_get_pfn,
+	.is_private	= gmem_kvm_is_private,
 	.get_host_pfn	= gmem_kvm_get_host_pfn,
 	.memory_failure	= gmem_memory_error,
 };

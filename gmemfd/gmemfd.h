@@ -212,6 +212,7 @@ struct gmem_block {
  *	shared and looks, and who puts one of 2 MiB exclusively
  * @bindings_lock: protects @bindings
  * @bindings: the memslots on this file
+ * @nr_typed: how many of them are typed, see struct gmem_slot; written under @bindings_lock
  * @nr_blocks: the number of blocks
  * @blocks: the blocks; NULL for a file that has no size yet
  *
@@ -233,6 +234,7 @@ struct gmemfd_inode {
 	struct rw_semaphore entries_lock;
 	struct mutex bindings_lock;	/* see struct gmem_block for the order */
 	struct list_head bindings;
+	unsigned int nr_typed;
 	unsigned long nr_blocks;
 	struct gmem_block *blocks;
 };
@@ -273,6 +275,24 @@ static inline bool gmem_small_shared(const struct gmemfd_inode *fi)
 static inline bool gmem_page_secret(const struct gmem_block *block, unsigned long i)
 {
 	return gmem_state_private(&block->secret, i);
+}
+
+/* Is a page the guest's alone?  [block shared] */
+static inline bool gmem_page_guests(const struct gmem_block *block, unsigned long i)
+{
+	return gmem_state_private(&block->state, i) && !gmem_page_secret(block, i);
+}
+
+/* The first page after @lo that is the guest's alone if @lo is not, or the reverse; or @hi. */
+static inline unsigned long gmem_guests_run(const struct gmem_block *block, unsigned long lo,
+					    unsigned long hi)
+{
+	bool guests = gmem_page_guests(block, lo);
+
+	while (lo < hi && gmem_page_guests(block, lo) == guests)
+		lo = min(gmem_state_run(&block->state, lo, hi),
+			 gmem_state_run(&block->secret, lo, hi));
+	return lo;
 }
 
 /* The block that has page @index of the file. */
@@ -501,10 +521,14 @@ int gmem_populate_around(struct gmemfd_inode *fi, struct gmem_block *block,
 bool gmem_kvm_by_address(struct file *file);
 int gmem_kvm_bind(const struct gmem_slot *slot);
 void gmem_kvm_unbind(struct kvm_memory_slot *slot, struct file **file);
-int gmem_kvm_get_pfn(struct file *file, pgoff_t index, u64 *pfn, int *order);
+int gmem_kvm_get_pfn(struct file *file, pgoff_t index, bool typed, u64 *pfn, int *order);
+bool gmem_kvm_is_private(struct file *file, pgoff_t index);
 int gmem_kvm_get_host_pfn(struct file *file, pgoff_t index, u64 *pfn);
 void gmem_kvm_invalidate(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last);
 void gmem_kvm_drop_caches(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last);
+bool gmem_kvm_convert_begin(struct gmemfd_inode *fi);
+void gmem_kvm_convert(struct gmemfd_inode *fi, pgoff_t first, pgoff_t last, bool private);
+void gmem_kvm_convert_end(struct gmemfd_inode *fi);
 void gmem_kvm_release(struct gmemfd_inode *fi, struct file *file);
 
 /* poison.c */

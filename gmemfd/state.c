@@ -46,7 +46,7 @@ void gmem_state_set(struct gmem_state *state, unsigned long nr,
 	if (state->kind == uniform)
 		return;
 	if (hi - lo == nr) {
-		state->kind = uniform;
+		WRITE_ONCE(state->kind, uniform);
 		state->map_valid = false;
 		return;
 	}
@@ -60,7 +60,8 @@ void gmem_state_set(struct gmem_state *state, unsigned long nr,
 				bitmap_zero(state->map, nr);
 		}
 		state->map_valid = true;
-		state->kind = GMEM_MIXED;
+		/* gmem_state_peek() finds the map when it finds this. */
+		smp_store_release(&state->kind, GMEM_MIXED);
 	}
 	/* The count tells whether the block is uniform without a look at all of it. */
 	for (i = lo; i < hi; i = end) {
@@ -76,7 +77,7 @@ void gmem_state_set(struct gmem_state *state, unsigned long nr,
 		state->nr_private -= changed;
 	}
 	if (state->nr_private == (private ? nr : 0))
-		state->kind = uniform;
+		WRITE_ONCE(state->kind, uniform);
 }
 
 /**
@@ -100,6 +101,24 @@ bool gmem_state_private(const struct gmem_state *state, unsigned long i)
 	if (state->kind == GMEM_MIXED)
 		return test_bit(i, state->map);
 	return state->kind == GMEM_ALL_PRIVATE;
+}
+
+/**
+ * gmem_state_peek - was a page private a moment ago?
+ * @state: the state of a block, whose lock the caller does not have to hold
+ * @i: the page, counted in the block
+ *
+ * Return: what gmem_state_private() returned at some moment since the call began.
+ */
+bool gmem_state_peek(const struct gmem_state *state, unsigned long i)
+{
+	/* Pairs with gmem_state_set(). */
+	enum gmem_state_kind kind = smp_load_acquire(&state->kind);
+
+	if (kind == GMEM_MIXED)
+		/* The bit may be about to change, and either is right. */
+		return data_race(test_bit(i, READ_ONCE(state->map)));
+	return kind == GMEM_ALL_PRIVATE;
 }
 
 /**

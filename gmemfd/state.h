@@ -37,7 +37,9 @@ enum gmem_state_kind {
  * @map: a bit for each page, set if it is private; NULL until gmem_state_reserve(), which
  *	takes no lock.  The bitmap stays, since a block that was mixed once will be again.
  *
- * The block's lock protects all but the pointer @map.
+ * The block's lock protects all but the pointer @map.  gmem_state_peek() reads without it: @map
+ * agrees with @kind when @kind becomes GMEM_MIXED, and the bits of pages that keep their
+ * state do not change while it is.
  */
 struct gmem_state {
 	enum gmem_state_kind kind;
@@ -51,6 +53,7 @@ void gmem_state_set(struct gmem_state *state, unsigned long nr,
 		    unsigned long lo, unsigned long hi, bool private);
 void gmem_state_free(struct gmem_state *state);
 bool gmem_state_private(const struct gmem_state *state, unsigned long i);
+bool gmem_state_peek(const struct gmem_state *state, unsigned long i);
 unsigned long gmem_state_run(const struct gmem_state *state, unsigned long lo,
 			     unsigned long hi);
 unsigned long gmem_state_nr_private(const struct gmem_state *state,

@@ -121,6 +121,29 @@ TRACE_EVENT(gmem_guest_fault,
 		  __entry->pfn, __entry->order, __entry->result)
 );
 
+/* A guest that tells private from shared pages loses some, until the conversion is done. */
+TRACE_EVENT(gmem_guest_convert,
+	TP_PROTO(const struct gmemfd_inode *fi, pgoff_t first, pgoff_t last, bool private),
+	TP_ARGS(fi, first, last, private),
+
+	TP_STRUCT__entry(
+		__field(u64,		file)
+		__field(u64,		offset)
+		__field(u64,		size)
+		__field(bool,		private)
+	),
+
+	TP_fast_assign(
+		__entry->file	= fi->inode->i_ino;
+		__entry->offset	= (u64)first << PAGE_SHIFT;
+		__entry->size	= (u64)(last - first) << PAGE_SHIFT;
+		__entry->private = private;
+	),
+
+	TP_printk("file %llu offset 0x%llx size 0x%llx to %s", __entry->file,
+		  __entry->offset, __entry->size, __entry->private ? "private" : "shared")
+);
+
 /* The life of a block's memory.  It may have left its file, so nothing here looks at that. */
 DECLARE_EVENT_CLASS(gmem_block,
 	TP_PROTO(const struct gmem_memory *memory),

@@ -26,6 +26,16 @@
 #define GMEM_HAS_CACHES	1
 #endif
 
+/*
+ * May VMs tell private from shared accesses?  KVM_X86_SW_PROTECTED_VM is the one type of these
+ * that is not encrypted.  At run time kvm_mem_is_private() cannot be made to ask the file.
+ */
+#if defined(CONFIG_KVM_GENERIC_MEMORY_ATTRIBUTES) && !defined(GMEM_RUNTIME_KVM)
+#define GMEM_HAS_TYPED	1
+#else
+#define GMEM_HAS_TYPED	0
+#endif
+
 /* A cache that is being filled looks the page up again. */
 static inline void gmem_caches_retry(struct kvm *kvm)
 {

@@ -123,9 +123,12 @@ static void kvm_gmem_provider_drop_caches(struct kvm *kvm, struct kvm_memory_slo
 
 /* --- KVM, as the provider sees it -------------------------------------------- */
 
-/* Who looked a page up before finds out that it has to do so again. */
-static void kvm_gmem_unmap(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t start,
-			   gfn_t end)
+/*
+ * Who looked a page up before, or does so from now on, finds out that it has to do so again.
+ * [mmu_lock]
+ */
+static void kvm_gmem_unmap_begin(struct kvm *kvm, const struct kvm_memory_slot *slot,
+				 gfn_t start, gfn_t end, enum kvm_gfn_range_filter filter)
 {
 	const gfn_t huge = KVM_PAGES_PER_HPAGE(KVM_MAX_HUGEPAGE_LEVEL);
 	struct kvm_gfn_range range = {
@@ -133,15 +136,21 @@ static void kvm_gmem_unmap(struct kvm *kvm, const struct kvm_memory_slot *slot, 
 		.end = end,
 		.slot = (struct kvm_memory_slot *)slot,
 		.may_block = true,
-		.attr_filter = KVM_FILTER_SHARED | KVM_FILTER_PRIVATE,
+		.attr_filter = filter,
 	};
 
-	KVM_MMU_LOCK(kvm);
 	kvm_mmu_invalidate_start(kvm);
 	/* A fault beside the range may be about to map all of a huge page. */
 	kvm_mmu_invalidate_range_add(kvm, round_down(start, huge), round_up(end, huge));
 	if (kvm_mmu_unmap_gfn_range(kvm, &range))
 		kvm_flush_remote_tlbs(kvm);
+}
+
+static void kvm_gmem_unmap(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t start,
+			   gfn_t end)
+{
+	KVM_MMU_LOCK(kvm);
+	kvm_gmem_unmap_begin(kvm, slot, start, end, KVM_FILTER_SHARED | KVM_FILTER_PRIVATE);
 	kvm_mmu_invalidate_end(kvm);
 	KVM_MMU_UNLOCK(kvm);
 }
@@ -157,10 +166,94 @@ static void kvm_gmem_provider_invalidate(struct kvm *kvm, struct kvm_memory_slot
 	kvm_gmem_provider_drop_caches(kvm, slot, start, end);
 }
 
+/* What stays as it is for the guest is not unmapped: encrypted memory would be lost. */
+static void kvm_gmem_provider_convert_begin(struct kvm *kvm, struct kvm_memory_slot *slot,
+					    pgoff_t start, pgoff_t end, bool private)
+{
+	gfn_t first = slot->base_gfn - kvm_gmem_provider_pgoff(slot);
+
+	KVM_MMU_LOCK(kvm);
+	kvm_gmem_unmap_begin(kvm, slot, first + start, first + end,
+			     private ? KVM_FILTER_SHARED : KVM_FILTER_PRIVATE);
+	KVM_MMU_UNLOCK(kvm);
+}
+
+static void kvm_gmem_provider_convert_end(struct kvm *kvm)
+{
+	KVM_MMU_LOCK(kvm);
+	kvm_mmu_invalidate_end(kvm);
+	KVM_MMU_UNLOCK(kvm);
+}
+
 static const struct gmem_kvm_ops kvm_gmem_provider_ops = {
 	.invalidate	= kvm_gmem_provider_invalidate,
 	.drop_caches	= kvm_gmem_provider_drop_caches,
+	.convert_begin	= kvm_gmem_provider_convert_begin,
+	.convert_end	= kvm_gmem_provider_convert_end,
 };
+
+/* --- private and shared accesses ---------------------------------------------- */
+
+#if GMEM_HAS_TYPED
+
+/**
+ * kvm_gmem_provider_private - is a page private to a guest that tells private from shared?
+ * @slot: a slot on a provider's file
+ * @gfn: a page of it
+ *
+ * The file knows, and the VM's attributes mean nothing there.  Callers hold mmu_lock at times.
+ *
+ * Return: true if it is.
+ */
+bool kvm_gmem_provider_private(const struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	struct file *file = get_file_active((struct file **)&slot->gmem.file);
+	bool private;
+
+	/* Without a file nothing is found anyway. */
+	if (!file)
+		return false;
+	private = gmem_provider_of(file)->is_private(file, gfn - slot->base_gfn +
+						     kvm_gmem_provider_pgoff(slot));
+	fput(file);
+	return private;
+}
+EXPORT_SYMBOL_GMEM_TO(kvm_gmem_provider_private, "kvm-amd,kvm-intel");
+
+/**
+ * kvm_gmem_check_attributes - may user space set the VM's attributes of pages?
+ * @kvm: the VM, whose slots_lock is held
+ * @start: the first of them
+ * @end: the first behind
+ *
+ * Return: 0, or -EINVAL if a provider's file knows what they are.
+ */
+int kvm_gmem_check_attributes(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	struct kvm_memslot_iter iter;
+
+	kvm_for_each_memslot_in_gfn_range(&iter, __kvm_memslots(kvm, 0), start, end)
+		if (kvm_slot_has_provider(iter.slot))
+			return -EINVAL;
+	return 0;
+}
+
+/* The other way round: was nothing said of a new slot's pages that the file is to say? */
+static bool kvm_gmem_attributes_unset(struct kvm *kvm, const struct kvm_memory_slot *slot)
+{
+	return !kvm_arch_has_private_mem(kvm) ||
+	       kvm_range_has_memory_attributes(kvm, slot->base_gfn,
+					       slot->base_gfn + slot->npages, ~0UL, 0);
+}
+
+#else
+
+static bool kvm_gmem_attributes_unset(struct kvm *kvm, const struct kvm_memory_slot *slot)
+{
+	return true;
+}
+
+#endif
 
 /* --- slots get a file, and lose it ------------------------------------------- */
 
@@ -175,7 +268,7 @@ static bool kvm_gmem_provider_encrypted(struct kvm *kvm)
 }
 
 /*
- * VMs of other types are encrypted, or have their own idea of what is private.
+ * VMs of other types are encrypted.
  * KVM_SEV_INIT leaves the type as it is, and may come when there are slots.
  */
 static bool kvm_gmem_provider_takes(struct kvm *kvm)
@@ -296,6 +389,7 @@ static int kvm_gmem_bind_file(struct kvm *kvm, struct kvm_memory_slot *slot)
 		.nr = slot->npages,
 		.space = by_address ? -1 : slot->as_id,
 		.logs_dirty = slot->flags & KVM_MEM_LOG_DIRTY_PAGES,
+		.typed = kvm_arch_has_private_mem(kvm),
 		.ops = &kvm_gmem_provider_ops,
 	};
 
@@ -334,7 +428,8 @@ int kvm_gmem_prepare_region(struct kvm *kvm, const struct kvm_memory_slot *old,
 	file = new->gmem.file;
 	address = new->userspace_addr;
 	new->userspace_addr = kvm_gmem_provider_pgoff(new) << PAGE_SHIFT;
-	ret = kvm_arch_prepare_memory_region(kvm, old, new, change);
+	ret = kvm_gmem_attributes_unset(kvm, new) ?
+	      kvm_arch_prepare_memory_region(kvm, old, new, change) : -EINVAL;
 	new->userspace_addr = address;
 	if (!ret) {
 		ret = kvm_gmem_bind_file(kvm, new);
@@ -421,5 +516,6 @@ int kvm_gmem_provider_get_pfn(struct kvm *kvm, struct file *file,
 	if (!kvm_gmem_provider_takes(kvm))
 		return -EOPNOTSUPP;
 	return gmem_provider_of(file)->get_pfn(file, gfn - slot->base_gfn +
-					       kvm_gmem_provider_pgoff(slot), pfn, order);
+					       kvm_gmem_provider_pgoff(slot),
+					       kvm_arch_has_private_mem(kvm), pfn, order);
 }

@@ -7,6 +7,8 @@
 
 #include <linux/kvm_host.h>
 
+#include "compat.h"
+
 /* Linux 6.12 calls it CONFIG_KVM_PRIVATE_MEM. */
 #if defined(CONFIG_GMEM_SHIM) && \
 	(defined(CONFIG_KVM_GUEST_MEMFD) || defined(CONFIG_KVM_PRIVATE_MEM))
@@ -16,11 +18,13 @@ int kvm_gmem_prepare_region(struct kvm *kvm, const struct kvm_memory_slot *old,
 			    struct kvm_memory_slot *new, enum kvm_mr_change change);
 void kvm_gmem_commit_region(struct kvm_memory_slot *old);
 void kvm_gmem_destroy_vm(struct kvm *kvm);
+int kvm_gmem_check_attributes(struct kvm *kvm, gfn_t start, gfn_t end);
 
 /* May VMs of this type have such slots? */
 static inline bool kvm_gmem_provider_allowed(struct kvm *kvm)
 {
-	return kvm->arch.vm_type == KVM_X86_DEFAULT_VM;
+	return kvm->arch.vm_type == KVM_X86_DEFAULT_VM ||
+	       (GMEM_HAS_TYPED && kvm->arch.vm_type == KVM_X86_SW_PROTECTED_VM);
 }
 #else
 static inline int kvm_gmem_provider_prepare(struct kvm *kvm,
@@ -41,6 +45,11 @@ static inline int kvm_gmem_prepare_region(struct kvm *kvm,
 static inline void kvm_gmem_commit_region(struct kvm_memory_slot *old) { }
 
 static inline void kvm_gmem_destroy_vm(struct kvm *kvm) { }
+
+static inline int kvm_gmem_check_attributes(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	return 0;
+}
 
 static inline bool kvm_gmem_provider_allowed(struct kvm *kvm)
 {

@@ -247,6 +247,7 @@ struct thread {
 /* main.c */
 extern long pool_size[2];	/* huge pages of 2 MiB and of 1 GiB */
 extern uint64_t max_secret_entry;	/* see struct gmemfd_info */
+extern bool has_typed;		/* see kvm_has_typed() */
 extern pthread_rwlock_t fork_lock;
 bool without(const char *what);
 _Noreturn void differ(struct thread *t, const char *fmt, ...)

@@ -28,6 +28,7 @@ static bool leave;
 
 long pool_size[2];
 uint64_t max_secret_entry;
+bool has_typed;
 static long free_before[2], reserved_before[2];
 
 /* Against a child that inherits what another thread is about to exempt. */
@@ -418,11 +419,12 @@ int main(int argc, char **argv)
 	pool_size[1] = pool(GB, "nr_hugepages");
 	EXPECT_EQ(ioctl(gmem_device(), GMEMFD_GET_INFO, &info), 0);
 	max_secret_entry = info.max_secret_entry;
+	has_typed = kvm_has_typed();
 
 	mounts_set_up();
 	if (!without("stop"))
 		stop_set_up(nr_threads);
-	printf("fuzz: seed %lu, %d threads\n", seed, nr_threads);
+	printf("fuzz: seed %lu, %d threads%s\n", seed, nr_threads, has_typed ? ", typed VMs" : "");
 	round_seed = seed;
 	for (uint64_t n = 0; n < rounds && total < wanted && now() < end; n++) {
 		for (int w = 0; w < 2; w++) {

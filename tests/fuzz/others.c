@@ -250,6 +250,7 @@ void vm_end(struct thread *t)
 
 void op_vm(struct thread *t)
 {
+	bool typed;
 	int kvm;
 
 	if (t->has_vm) {
@@ -259,9 +260,11 @@ void op_vm(struct thread *t)
 		vm_end(t);
 		return;
 	}
-	TRACE(t, "VM");
+	typed = has_typed && one_in(&t->rng, 2);
+	TRACE(t, "VM, typed %ld", typed);
 	pthread_rwlock_rdlock(&fork_lock);
-	vm_create_apart(&t->vm, 0);
+	/* It tells private from shared accesses, and sees the same as another one. */
+	vm_create_apart(&t->vm, typed ? KVM_X86_SW_PROTECTED_VM : 0);
 	madvise(t->vm.host, t->vm.size, MADV_DONTFORK);
 	madvise(t->vm.vcpus[0].run, t->vm.vcpus[0].run_size, MADV_DONTFORK);
 	kvm = kvm_device();

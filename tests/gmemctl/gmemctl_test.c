@@ -20,8 +20,8 @@
 #include "../lib.h"
 
 /* GMEM_SHIM_ABI, and one that it is not. */
-#define SHIM_ABI	"7"
-#define OTHER_ABI	"8"
+#define SHIM_ABI	"8"
+#define OTHER_ABI	"7"
 
 #define USER	1000
 

@@ -42,11 +42,15 @@ TEST(kvm_private_memory_2m)
 	private_memory(64 * MB, 2 * MB);
 }
 
+TEST_TYPED(kvm_private_memory_2m)
+
 TEST(kvm_private_memory_1g)
 {
 	need_1g_blocks();
 	private_memory(GB, GB);
 }
+
+TEST_TYPED(kvm_private_memory_1g)
 
 struct exchange {
 	bool asked;
@@ -109,11 +113,15 @@ TEST(kvm_exchange_2m)
 	exchange(8 * MB, 2 * MB);
 }
 
+TEST_TYPED(kvm_exchange_2m)
+
 TEST(kvm_exchange_1g)
 {
 	need_1g_blocks();
 	exchange(GB, GB);
 }
+
+TEST_TYPED(kvm_exchange_1g)
 
 /*
  * Thousands of conversions of single pages: the guest's large mappings are the
@@ -212,6 +220,8 @@ TEST(kvm_large_mapping_when_all_is_zeroed)
 	close(gmem);
 }
 
+TEST_TYPED(kvm_large_mapping_when_all_is_zeroed)
+
 /* Punching takes exactly the range from the guest, which then finds zeros. */
 TEST(kvm_punch_invalidates)
 {
@@ -256,6 +266,8 @@ TEST(kvm_punch_invalidates)
 	close(gmem);
 }
 
+TEST_TYPED(kvm_punch_invalidates)
+
 /* Reads and writes shared memory while its state changes, and never elsewhere. */
 static void *host_hammer(void *arg)
 {
@@ -298,10 +310,13 @@ TEST(kvm_hammer_conversions)
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	for (int i = 0; i < 2; i++)
 		pthread_join(host[i], NULL);
-	EXPECT_EQ(kvm_stat(vm.fd, "pages_4k"), 0);
+	if (!vm.typed)
+		EXPECT_EQ(kvm_stat(vm.fd, "pages_4k"), 0);
 	vm_destroy(&vm);
 	close(gmem);
 }
+
+TEST_TYPED(kvm_hammer_conversions)
 
 /* A VM whose two CPUs touch all of its memory, and do not stop. */
 static void vm_touching(struct vm *vm, int gmem, size_t size)
@@ -329,6 +344,8 @@ TEST(kvm_punch_while_running)
 	}
 	/* The process ends with the guest running. */
 }
+
+TEST_TYPED(kvm_punch_while_running)
 
 /*
  * A VMM is killed at any moment; everything comes home.  The harness compares
@@ -459,6 +476,8 @@ TEST(kvm_all_go_at_once)
 	}
 }
 
+TEST_TYPED(kvm_all_go_at_once)
+
 static void *destroy_vm(void *arg)
 {
 	run_on_cpu(1);
@@ -519,10 +538,14 @@ TEST(kvm_file_closed_beside_vm)
 	memory_goes_beside_vm(false);
 }
 
+TEST_TYPED(kvm_file_closed_beside_vm)
+
 TEST(kvm_file_punched_beside_vm)
 {
 	memory_goes_beside_vm(true);
 }
+
+TEST_TYPED(kvm_file_punched_beside_vm)
 
 /* The file is closed while the guest runs from it: KVM_RUN says EFAULT. */
 TEST(kvm_file_closed_while_running)
@@ -545,6 +568,8 @@ TEST(kvm_file_closed_while_running)
 		vm_destroy(&vm);
 	}
 }
+
+TEST_TYPED(kvm_file_closed_while_running)
 
 static void *punch_once(void *arg)
 {
@@ -581,6 +606,8 @@ TEST(kvm_bind_while_punching)
 	close(race.gmem);
 }
 
+TEST_TYPED(kvm_bind_while_punching)
+
 /* Another CPU maps the huge page around a page that is being punched. */
 TEST(kvm_punch_beside_faults)
 {
@@ -606,6 +633,8 @@ TEST(kvm_punch_beside_faults)
 	}
 	/* The process ends with the guest running. */
 }
+
+TEST_TYPED(kvm_punch_beside_faults)
 
 #define MSR_KVM_SYSTEM_TIME	0x4b564d01
 

@@ -9,6 +9,8 @@
 #define GPA_STACKS	0x20000		/* grow down, one page each */
 #define GPA_CODE	0x100000
 
+unsigned long vm_type;
+
 int kvm_device(void)
 {
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -18,6 +20,23 @@ int kvm_device(void)
 	if (shim_is_module() && !shim_hooks_kvm())
 		test_skip("the shim as a module does not reach into this kernel's KVM");
 	return fd;
+}
+
+/* Can a gmem file serve VMs that tell private from shared accesses? */
+bool kvm_has_typed(void)
+{
+	int kvm = kvm_device();
+	int types = ioctl(kvm, KVM_CHECK_EXTENSION, 235 /* KVM_CAP_VM_TYPES */);
+
+	close(kvm);
+	return types > 0 && types & 1 << KVM_X86_SW_PROTECTED_VM && !shim_is_module();
+}
+
+void vms_are_typed(void)
+{
+	if (!kvm_has_typed())
+		test_skip("no VMs of type KVM_X86_SW_PROTECTED_VM, or the shim is a module");
+	vm_type = KVM_X86_SW_PROTECTED_VM;
 }
 
 /* Do KVM's own caches of guest pages ask the file?  See shim/kvm/compat.h. */
@@ -44,9 +63,11 @@ int vm_set_slot(int vm_fd, unsigned int slot, unsigned int flags, uint64_t gpa,
 
 void vm_create_empty(struct vm *vm, int gmem, size_t size)
 {
-	*vm = (struct vm) { .gmem = gmem, .size = size, .rest = GMEMFD_ATTRIBUTE_PRIVATE };
+	*vm = (struct vm) {
+		.gmem = gmem, .size = size, .rest = GMEMFD_ATTRIBUTE_PRIVATE, .typed = vm_type,
+	};
 	vm->kvm = kvm_device();
-	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, 0);
+	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, vm_type);
 	EXPECT(vm->fd >= 0);
 	vm->host = gmem_map(gmem, 0, size);
 	EXPECT_EQ(vm_set_slot(vm->fd, 0, 0, 0, size, vm->host, gmem, 0), 0);
@@ -122,7 +143,7 @@ void vm_create_apart(struct vm *vm, unsigned long type)
 {
 	struct kvm_userspace_memory_region region = { .memory_size = 2 * MB };
 
-	*vm = (struct vm) { .gmem = -1, .size = 2 * MB };
+	*vm = (struct vm) { .gmem = -1, .size = 2 * MB, .typed = type };
 	vm->kvm = kvm_device();
 	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, type);
 	EXPECT(vm->fd >= 0);
@@ -228,12 +249,23 @@ static bool vcpu_hypercall(struct vcpu *vcpu, uint32_t *ret)
 }
 
 /*
+ * Has a page been converted while a typed VM's access was under way?  Then the access is
+ * another one when it is made again.  One that cannot be made at all fails each time.
+ */
+static bool made_again(struct vcpu *vcpu, int *times)
+{
+	return vcpu->vm->typed && vcpu->error == EFAULT &&
+	       vcpu->run->exit_reason == KVM_EXIT_MEMORY_FAULT && ++*times < 100;
+}
+
+/*
  * Run until the guest's function returns.  False if the guest cannot go on;
  * vcpu->error and vcpu->run->exit_reason say why.
  */
 bool vcpu_run(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
+	int mismatches = 0;
 
 	for (;;) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0)) {
@@ -242,8 +274,11 @@ bool vcpu_run(struct vcpu *vcpu)
 			if ((errno == EINTR || errno == EAGAIN) &&
 			    !vcpu->vm->stopping)
 				continue;
+			if (made_again(vcpu, &mismatches))
+				continue;
 			return false;
 		}
+		mismatches = 0;
 		if (run->exit_reason == KVM_EXIT_IO) {
 			void *data = (char *)run + run->io.data_offset;
 

@@ -13,6 +13,9 @@
 #include "guest.h"
 
 /* What newer kernels' headers have. */
+#ifndef KVM_X86_SW_PROTECTED_VM
+#define KVM_X86_SW_PROTECTED_VM	1
+#endif
 #ifndef KVM_MEM_GUEST_MEMFD
 #define KVM_MEM_GUEST_MEMFD	(1UL << 2)
 #define KVM_EXIT_MEMORY_FAULT	39
@@ -30,6 +33,15 @@ struct region2 {
 	uint32_t pad1;
 	uint64_t pad2[14];
 };
+
+/* In struct kvm_run of KVM_EXIT_MEMORY_FAULT, where all exits have theirs */
+struct memory_fault {
+	uint64_t flags, gpa, size;
+};
+
+#ifndef KVM_MEMORY_EXIT_FLAG_PRIVATE
+#define KVM_MEMORY_EXIT_FLAG_PRIVATE	(1UL << 3)
+#endif
 
 #define SET_REGION2	_IOW(KVMIO, 0x49, struct region2)
 
@@ -62,6 +74,7 @@ struct vcpu {
  * @io: other port I/O
  * @io_data: its data
  * @rest: GMEMFD_ATTRIBUTE_* of what the guest does not share
+ * @typed: it tells private from shared accesses
  * @stopping: nobody shall enter the guest any more
  * @conversions: hypercalls done
  */
@@ -76,14 +89,29 @@ struct vm {
 	void (*io)(struct vm *vm, bool out, unsigned int port, int size, void *data);
 	void *data, *io_data;
 	uint64_t rest;
-	bool stopping;
+	bool typed, stopping;
 	long conversions;
 };
 
 int kvm_device(void);
+/*
+ * From here on VMs tell private from shared accesses: their type is KVM_X86_SW_PROTECTED_VM.
+ * Skips the test where there are none, or the file cannot serve them.
+ */
+void vms_are_typed(void);
+extern unsigned long vm_type;
+bool kvm_has_typed(void);
 bool kvm_reaches_secret(void);
 int vm_set_slot(int vm_fd, unsigned int slot, unsigned int flags, uint64_t gpa,
 		uint64_t size, void *host, int gmem, uint64_t offset);
+
+/* The test before once more, in VMs that tell private from shared accesses. */
+#define TEST_TYPED(name)	\
+	TEST(typed_##name)	\
+	{			\
+		vms_are_typed(); \
+		name();		\
+	}
 
 #define GPA_PDPT	0x2000	/* of the identity mapping, by 1 GiB */
 

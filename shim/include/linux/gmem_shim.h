@@ -14,7 +14,7 @@
 #include <linux/mm.h>
 
 /* Changes whenever a function or structure below does. */
-#define GMEM_SHIM_ABI	7
+#define GMEM_SHIM_ABI	8
 
 struct hugepage_subpool;
 struct hugetlb_cgroup;
@@ -70,15 +70,22 @@ struct gmem_loan {
  *	the guest.  Who has looked one of them up looks again, and the provider's @get_pfn does
  *	not return before they are as they will be.  Does what @drop_caches does, too
  * @drop_caches: KVM's own mappings of these pages go, and KVM asks @get_host_pfn again
+ * @convert_begin: the pages are about to become private, or not private, for a slot that is
+ *	typed.  Unmaps them where they are mapped as what they were.  Who has looked one up, or
+ *	looks it up before @convert_end, looks again
+ * @convert_end: @is_private tells what they are now.  Follows each @convert_begin
  *
  * The provider calls them for slots that are bound, under a lock that its @bind and @unbind
- * take.
+ * take.  It holds that lock from @convert_begin to @convert_end.
  */
 struct gmem_kvm_ops {
 	void (*invalidate)(struct kvm *kvm, struct kvm_memory_slot *slot,
 			   pgoff_t start, pgoff_t end);
 	void (*drop_caches)(struct kvm *kvm, struct kvm_memory_slot *slot,
 			    pgoff_t start, pgoff_t end);
+	void (*convert_begin)(struct kvm *kvm, struct kvm_memory_slot *slot,
+			      pgoff_t start, pgoff_t end, bool private);
+	void (*convert_end)(struct kvm *kvm);
 };
 
 /**
@@ -91,6 +98,7 @@ struct gmem_kvm_ops {
  * @space: the number of KVM's address space where the slot is, if user space named the
  *	file; -1 if the file was found where the slot's userspace_addr is mapped
  * @logs_dirty: KVM logs which pages the guest writes to
+ * @typed: each access of the guest is private or shared, and the page has to be the same
  * @ops: how to talk to KVM
  */
 struct gmem_slot {
@@ -101,6 +109,7 @@ struct gmem_slot {
 	unsigned long nr;
 	int space;
 	bool logs_dirty;
+	bool typed;
 	const struct gmem_kvm_ops *ops;
 };
 
@@ -115,8 +124,10 @@ struct gmem_slot {
  * @unbind: the slot goes, and none of its pages is mapped any more.  It has no file
  *	afterwards.  The file may be closed at the same time
  * @get_pfn: tell what a guest finds at page @index of the file.  The aligned 2^*@order
- *	pages around it can be mapped at once.  No reference comes with them: the provider
- *	invalidates before the memory goes
+ *	pages around it can be mapped at once; with @typed they are all private, or none is.
+ *	No reference comes with them: the provider invalidates before the memory goes
+ * @is_private: is a page private?  Does not sleep.  The answer may be out of date at once,
+ *	but never was wrong
  * @get_host_pfn: tell what KVM itself finds there, which may be out of the direct map; or
  *	fail if the page is the guest's alone.  The provider calls @drop_caches of
  *	gmem_kvm_ops before the page goes, or becomes the guest's alone
@@ -134,7 +145,8 @@ struct gmem_provider {
 	bool (*by_address)(struct file *file);
 	int (*bind)(const struct gmem_slot *slot);
 	void (*unbind)(struct kvm_memory_slot *slot, struct file **file);
-	int (*get_pfn)(struct file *file, pgoff_t index, u64 *pfn, int *order);
+	int (*get_pfn)(struct file *file, pgoff_t index, bool typed, u64 *pfn, int *order);
+	bool (*is_private)(struct file *file, pgoff_t index);
 	int (*get_host_pfn)(struct file *file, pgoff_t index, u64 *pfn);
 	int (*memory_failure)(struct page *page, int flags);
 };
