@@ -132,7 +132,8 @@ static void state_matches_array(struct kunit *test)
 			private = 0;
 			for (k = 0; k < NR; k++) {
 				private += model[k];
-				if (gmem_state_private(&state, k) != model[k])
+				if (gmem_state_private(&state, k) != model[k] ||
+				    gmem_state_peek(&state, k) != model[k])
 					KUNIT_FAIL(test, "page %lu after [%lu, %lu)",
 						   k, at[i], at[j]);
 			}

@@ -28,6 +28,7 @@ static const struct row {
 	{ "j", row_others },
 	{ "j-used", row_others_in_use },
 	{ "l", row_secret },
+	{ "o", row_typed },
 };
 
 int bench_round;

@@ -91,5 +91,6 @@ void row_memory(void);
 void row_others(void);
 void row_others_in_use(void);
 void row_secret(void);
+void row_typed(void);
 
 #endif /* _TESTS_BENCH_H */

@@ -256,6 +256,14 @@ def comparisons(f, counted):
             yield ("l", f"{what}, two CPUs", f.get("l", "gmemfd, two CPUs", what, size),
                    "one", f.get("l", "gmemfd, one CPU", what, size), 1.8)
 
+    for size in (2 * MIB, GIB):
+        for way in ("to shared", "to private"):
+            ours = f.get("o", "gmemfd", way, size)
+            yield ("o", f"typed VM, {size_name(size)} {way}", ours, "two pools",
+                   f.get("o", "two pools", way, size), 20)
+            yield ("o", f"typed VM, {size_name(size)} {way}, contents kept", ours, "two pools",
+                   f.get("o", "two pools", f"{way}, contents kept", size), 50)
+
 
 def others(results):
     """Row j: (what, without the shim, with it)"""

@@ -140,6 +140,43 @@ static void convert_two_pool(const char *who, size_t size, size_t huge)
 	two_pool_close(&pool);
 }
 
+/*
+ * Row o: the same for a VM that tells private from shared accesses.  It has the range mapped, and
+ * loses it.
+ */
+static void convert_typed(size_t size)
+{
+	int fd = create(GB, GB, 0);
+	char *p = gmem_map(fd, 0, GB);
+	struct vm vm;
+
+	EXPECT_EQ(gmem_allocate(fd, 0, GB), 0);
+	vm_create_apart(&vm, KVM_X86_SW_PROTECTED_VM);
+	EXPECT_EQ(vm_set_slot(vm.fd, 1, 0, 4 * GB, GB, p, fd, 0), 0);
+	convert(fd, 0, size, false);
+	touch(p, size);
+	convert(fd, 0, size, true);
+	guest_call(&vm, guest_load, 4 * GB, 0, 0);
+	tell("gmemfd", "to shared", size, TIME(convert(fd, 0, size, false)));
+	touch(p, size);
+	guest_call(&vm, guest_load, 4 * GB, 0, 0);
+	tell("gmemfd", "to private", size, TIME(convert(fd, 0, size, true)));
+	vm_destroy(&vm);
+	munmap(p, GB);
+	close(fd);
+}
+
+void row_typed(void)
+{
+	if (!kvm_has_typed())
+		return;
+	convert_typed(REGION);
+	convert_typed(GB);
+	convert_two_pool("two pools", REGION, 0);
+	if (round_for_slow())
+		convert_two_pool("two pools", GB, 0);
+}
+
 void row_convert(void)
 {
 	convert_gmem(GB);
