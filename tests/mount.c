@@ -410,6 +410,45 @@ TEST(mount_quota)
 	EXPECT_EQ(pool(2 * MB, "free_hugepages"), nr);
 }
 
+#define LIMITED	"/sys/fs/cgroup/limited"
+
+/*
+ * How much one user may have of a mount that several use is a limit of the user's cgroup, as
+ * for other huge pages.  It is on what is reserved, and so holds before memory is used.
+ */
+TEST(mount_quota_of_user)
+{
+	int status;
+	pid_t pid;
+
+	mount_gmem("mode=0777,size=16M");
+	EXPECT_EQ(mkdir(LIMITED, 0755), 0);
+	write_text(LIMITED "/hugetlb.2MB.rsvd.max", "4194304");
+	pid = fork();
+	if (!pid) {
+		int fd;
+
+		write_text(LIMITED "/cgroup.procs", "0");
+		EXPECT_EQ(setgid(100), 0);
+		EXPECT_EQ(setuid(1000), 0);
+		close(create_named(AT "/one", 4 * MB));
+		fd = open(AT "/two", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		EXPECT(fd >= 0);
+		EXPECT_ERR(ftruncate(fd, 2 * MB), ENOMEM);
+		/* What failed took nothing of the mount. */
+		EXPECT_EQ(df().f_bfree, 6);
+		EXPECT_EQ(unlink(AT "/one"), 0);
+		EXPECT_EQ(ftruncate(fd, 2 * MB), 0);
+		_exit(0);
+	}
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	/* Another user has the rest. */
+	close(create_named(AT "/three", 14 * MB));
+	EXPECT_EQ(umount(AT), 0);
+	EXPECT(EVENTUALLY(!rmdir(LIMITED)));
+}
+
 /* Permissions are those of any file. */
 TEST(mount_permissions)
 {
