@@ -8,6 +8,7 @@
 #                 tests/README.md
 #   make bench    measured against peers, takes long; see bench/README.md
 #   make check-vmm  Debian's QEMU, its guests on gmemfd: what takes long, too
+#   make contrib-qemu   QEMU with a backend for gmemfd, built and tested; see contrib/qemu
 #   make kcsan    all that runs side by side, watched for data races
 #   make check-distro   packages in a booted Debian 13; make check-distro-full
 #   make module   the module for KDIR, by default the running kernel
@@ -32,7 +33,7 @@ SOURCES = VERSION Kbuild Makefile $(wildcard gmemfd/*.[ch] gmemfd/uapi/*.h \
 	shim/runtime/private/*.h shim/runtime/private/*/*.h)
 TOOLS = shim/runtime/inspect shim/runtime/relocate shim/runtime/pre-build
 
-.PHONY: inspect module modules_install gmemctl gmemctl_install demo check check-vmm fuzz bench kcsan clean
+.PHONY: inspect module modules_install gmemctl gmemctl_install demo check check-vmm contrib-qemu fuzz bench kcsan clean
 .PHONY: check-distro check-distro-full kernel-deb deb install-source dkms-install dkms-remove
 
 # The sources are linked into where the objects go: Kbuild does not take the two
@@ -143,6 +144,9 @@ kcsan:
 
 check-vmm:
 	@scripts/check --vmm
+
+contrib-qemu:
+	@scripts/qemu $(TEST)
 
 clean:
 	rm -rf $(BUILD)
