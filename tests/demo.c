@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A guided tour: a gmem file of 1 GiB blocks, step by step, with figures from
- * the running kernel and a map of the file; a Linux guest in one; and one in secret
- * memory.  Every line with a check mark has been verified; the first fact that does not hold ends the tour, status 1.
+ * the running kernel and a map of the file; a Linux guest in one; and Debian's QEMU, which
+ * is given a path.  Every line with a check mark has been verified; the first fact that
+ * does not hold ends the tour, status 1.
  *
  *   demo [--plain]     no colours: also with NO_COLOR, or not on a terminal
  */
@@ -13,6 +14,7 @@
 
 #include "kvm/linux_guest.h"
 #include "kvm/vmm.h"
+#include "vmm/run.h"
 
 #define CELLS		64
 #define MAX_RANGES	64
@@ -278,8 +280,6 @@ static uint64_t touch(char *p, struct counters start)
 static const char * const ways[] = {
 	"pread() of /proc/self/mem", "process_vm_readv()", "write() to a pipe", "vmsplice()",
 };
-
-#define COPY	2	/* the way that does not want the page itself */
 
 /* Have the kernel get at a page's contents. */
 static ssize_t reach(int way, char *page)
@@ -588,7 +588,109 @@ static void run_guest(struct counters start)
 	all_is_home(start);
 }
 
-/* Third act */
+/* Third act: one argument of a QEMU is changed */
+
+#define WIDTH		96
+
+static int differences(const struct qemu_args *a, const struct qemu_args *b)
+{
+	int nr = abs(a->n - b->n);
+
+	for (int i = 0; i < a->n && i < b->n; i++)
+		nr += !!strcmp(a->v[i], b->v[i]);
+	return nr;
+}
+
+/* What is not in the other string, in the middle of this one. */
+static void underline(const char *text, const char *other, int column)
+{
+	int start = 0, end = strlen(text), end_of_other = strlen(other);
+
+	while (start < end && text[start] == other[start])
+		start++;
+	while (end > start && end_of_other > start && text[end - 1] == other[end_of_other - 1])
+		end--, end_of_other--;
+	printf("%*s%s", column + start, "", ink(GREEN));
+	for (int i = start; i < end; i++)
+		putchar('^');
+	printf("%s\n", ink(NORMAL));
+}
+
+/* A command line; what another one has otherwise is underlined. */
+static void print_command(const struct qemu_args *args, const struct qemu_args *other)
+{
+	int column = 0, nr;
+
+	for (int i = 0; i < args->n; i += nr) {
+		const char *value = i + 1 < args->n && args->v[i + 1][0] != '-' ?
+				    args->v[i + 1] : NULL;
+		char text[512];
+
+		nr = value ? 2 : 1;
+		snprintf(text, sizeof(text), !value ? "%s" : strchr(value, ' ') ? "%s '%s'" : "%s %s",
+			 args->v[i], value);
+		if (value && strcmp(value, other->v[i + 1])) {
+			printf("%s\t%s\n", column ? "\n" : "", text);
+			underline(value, other->v[i + 1], 8 + strlen(args->v[i]) + 1);
+			column = 0;
+			continue;
+		}
+		if (column + strlen(text) > WIDTH) {
+			printf("\n");
+			column = 0;
+		}
+		column += column ? printf(" %s", text) : 8 + printf(i ? "\t%s" : "      %s", text);
+	}
+	printf("\n");
+}
+
+static struct qemu *boot_qemu(const struct qemu_args *args)
+{
+	struct qemu *vm = qemu_start_guest(0, args, "quiet", 150);
+	bool well = said(vm, "guest: all is well", 120);
+
+	if (!well)
+		show_console(vm);
+	for (char *line = vm->said; (line = strstr(line, "guest: ")); ) {
+		line += strlen("guest: ");
+		note("| %.*s", (int)strcspn(line, "\r\n"), line);
+	}
+	fact(well, "the guest has booted, and finds its memory right");
+	return vm;
+}
+
+/* Where QEMU has the guest's memory mapped. */
+static uint64_t memory_of(struct qemu *vm, const char *path)
+{
+	char maps[32], line[512];
+	unsigned long at = 0;
+	FILE *f;
+
+	snprintf(maps, sizeof(maps), "/proc/%d/maps", vm->pid);
+	f = fopen(maps, "r");
+	EXPECT(f);
+	while (!at && fgets(line, sizeof(line), f)) {
+		if (strstr(line, path))
+			EXPECT_EQ(sscanf(line, "%lx", &at), 1);
+	}
+	fclose(f);
+	EXPECT(at);
+	return at;
+}
+
+static uint64_t pfn_in(struct qemu *vm, uint64_t at)
+{
+	uint64_t entry;
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", vm->pid);
+	fd = open(path, O_RDONLY);
+	EXPECT_EQ(pread(fd, &entry, 8, at / PAGE * 8), 8);
+	close(fd);
+	EXPECT(entry >> 63);
+	return entry & ((1ULL << 55) - 1);
+}
 
 /* How many of the block's regions the kernel itself can read something in. */
 static int regions_kernel_reads(uint64_t pfn)
@@ -596,82 +698,119 @@ static int regions_kernel_reads(uint64_t pfn)
 	int nr = 0;
 
 	for (uint64_t region = 0; region < 512; region++)
-		nr += !is_zero(kernel_reads(pfn + region * 512, PAGE), PAGE);
+		nr += !is_zero(kernel_reads(pfn + region * 512, 512 * PAGE), 512 * PAGE);
 	return nr;
 }
 
-static uint32_t ordinary_guest_asks(struct vm *vm, unsigned int nr, uint64_t a, uint64_t b,
-				    uint64_t c)
+/* Root's ways to a page of another process: bytes, or errno. */
+static const char *reach_from_outside(pid_t pid, int way, uint64_t at)
 {
-	char *page = vm->host + a;
-	bool *done = vm->data;
-	uint64_t pfn;
+	static char said[32], page[PAGE];
+	struct iovec to = { page, PAGE }, from = { (void *)at, PAGE };
+	ssize_t ret;
+	int mem;
 
-	(void)b, (void)c;
-	switch (nr) {
-	case HC_LINUX_EXCHANGE:
-		step(15, "The guest shares one page, as it did before");
-		fact(!strcmp(page, LINUX_QUESTION), "the host reads in it: \"%s\"", page);
-		strcpy(page, LINUX_ANSWER);
-		draw_map();
-		return 1;
-	case HC_LINUX_OUT_OF_REACH:
-		step(16, "Secret again: who reaches it?");
-		fact(can_write(page), "its VMM does: it reads \"%s\"", page);
-		pfn = pfn_of(page);
-		fact(is_zero(kernel_reads(pfn, PAGE), PAGE), "the kernel does not: it reads zeros");
-		for (int way = 0; way < 4; way++) {
-			ssize_t ret = reach(way, page);
-			int err = ret < 0 ? errno : 0;
-
-			if (way == COPY)
-				fact(ret > 0, "%s copies for its VMM", ways[way]);
-			else
-				fact(err == EFAULT || err == EIO || err == EEXIST, "%s: %s",
-				     ways[way], ret < 0 ? strerrorname_np(err) : "no error");
-		}
-		fact(regions_kernel_reads(pfn & -(GB / PAGE)) == 0,
-		     "of the guest's 512 regions the kernel reads: 0");
-		return 1;
-	case HC_LINUX_CONVERTING:
-		fact(kvm_stat(vm->fd, "pages_1g") == 1 && !kvm_stat(vm->fd, "pages_4k"),
-		     "KVM maps the guest by 1 page of 1 GiB");
-		return 0;
-	case HC_LINUX_CONVERTED:
-		return 0;
-	case HC_LINUX_DONE:
-		fact(!a, "the guest's own checks that failed: %lu", a);
-		*done = true;
-		return 0;
+	if (way) {
+		ret = process_vm_readv(pid, &to, 1, &from, 1, 0);
+	} else {
+		snprintf(said, sizeof(said), "/proc/%d/mem", pid);
+		mem = open(said, O_RDONLY);
+		ret = pread(mem, page, PAGE, at);
+		close(mem);
 	}
-	return -1;
+	if (ret < 0)
+		return strerrorname_np(errno);
+	snprintf(said, sizeof(said), "%zd bytes", ret);
+	return said;
 }
 
-static void run_ordinary_guest(struct counters start)
+static void look_from_outside(struct qemu *vm, const char *path, bool secret)
 {
-	bool done = false;
-	struct vm vm;
+	uint64_t at = memory_of(vm, path), pfn = pfn_in(vm, at);
+	int regions = regions_kernel_reads(pfn & -(GB / PAGE)), times;
+	unsigned long mib;
 
-	printf("\n%sThird act: a guest that knows nothing of it, all of it secret%s\n",
-	       ink(BOLD), ink(NORMAL));
-	step(14, "A file of one secret block; Linux boots from it");
-	file_size = GB;
-	gmem = gmem_create(GB, GB, GMEMFD_CREATE_SECRET);
-	EXPECT_EQ(gmem_allocate(gmem, 0, GB), 0);
-	vm_create_empty(&vm, gmem, GB);
-	vm.hypercall = ordinary_guest_asks;
-	vm.data = &done;
-	vm.rest = GMEMFD_ATTRIBUTE_SECRET;
-	if (!linux_boot(&vm, 1, "loglevel=3 convert=0", true)) {
-		guest_interrupted_twice(&vm);
-		return run_ordinary_guest(start);
+	times = times_in_kcore(vm, &mib);
+	fact(secret ? !times : times > 1000,
+	     "root reads /proc/kcore, %lu MiB: what only the guest has written is there %d times",
+	     mib, times);
+	fact(secret ? !regions : regions > 0,
+	     "of the guest's 512 regions the kernel reads something in: %d", regions);
+	for (int way = 0; way < 2; way++) {
+		const char *said = reach_from_outside(vm->pid, way, at + 16 * MB);
+
+		fact(strcmp(said, "4096 bytes") ? secret : !secret, "root, by %s of QEMU: %s",
+		     way ? "process_vm_readv()" : "/proc/PID/mem", said);
 	}
-	fact(done, "the guest has powered off");
-	draw_map();
+}
 
-	step(17, "VM and file are closed");
-	vm_destroy(&vm);
+/* QEMU reads what its guest has as it always did. */
+static void save_page(struct qemu *vm)
+{
+	static char page[PAGE];
+	int fd;
+
+	qmp_ok(vm, "{ \"execute\": \"pmemsave\", \"arguments\": "
+		   "{ \"val\": 16777216, \"size\": 4096, \"filename\": \"/tmp/page\" } }");
+	fd = open("/vmm/tmp/page", O_RDONLY);
+	fact(read(fd, page, PAGE) == (ssize_t)PAGE && !is_zero(page, PAGE),
+	     "QEMU itself reads it: a page is saved by its monitor");
+	close(fd);
+	unlink("/vmm/tmp/page");
+}
+
+static void end_qemu(struct qemu *vm, const char *path)
+{
+	tell_guest(vm, "check");
+	fact(said(vm, "guest: ok memory is the same", 60), "the guest has its memory as it was");
+	qmp_ok(vm, "{ \"execute\": \"quit\" }");
+	qemu_end(vm, 0);
+	/* QEMU leaves a file that it was given by name. */
+	EXPECT_EQ(unlink(path), 0);
+}
+
+static void run_qemu(struct counters start)
+{
+	struct qemu_args args[2], command[2];
+	struct qemu *vm;
+	struct counters c;
+
+	file_size = GB;
+	printf("\n%sThird act: one argument of a QEMU is changed%s\n", ink(BOLD), ink(NORMAL));
+	step(14, "Debian 13's QEMU, its guest's memory on hugetlbfs");
+	for (int i = 0; i < 2; i++) {
+		args[i] = qemu_machine(MICROVM, "1");
+		qemu_memory(&args[i], "1G", i ? "/gmem/vm0" : "/huge/vm0");
+		command[i] = qemu_command(0, &args[i], "quiet");
+	}
+	mount_hugetlbfs("huge", "1G");
+	note("mount -t hugetlbfs -o pagesize=1G none /huge");
+	print_command(&command[0], &command[1]);
+	vm = boot_qemu(&args[0]);
+	look_from_outside(vm, "huge/vm0", false);
+	end_qemu(vm, "/vmm/huge/vm0");
+	umount_memory("huge");
+
+	step(15, "The same command, and the path is one of gmemfd's, secret from the start");
+	mount_memory("gmem", "block=1G,state=secret");
+	note("mount -t gmemfd -o block=1G,state=secret none /gmem");
+	print_command(&command[1], &command[0]);
+	fact(differences(&command[0], &command[1]) == 1, "arguments that are not as before: %d",
+	     differences(&command[0], &command[1]));
+	vm = boot_qemu(&args[1]);
+	gmem = open("/vmm/gmem/vm0", O_RDWR);
+	EXPECT(gmem >= 0);
+	draw_map();
 	close(gmem);
+	c = count();
+	fact(c.direct[2] == start.direct[2] - (long)(GB / KB) && c.direct[0] == start.direct[0],
+	     "DirectMap1G is %ld kB, less by exactly the guest's block", c.direct[2]);
+	look_from_outside(vm, "gmem/vm0", true);
+	save_page(vm);
+	end_qemu(vm, "/vmm/gmem/vm0");
+
+	step(16, "QEMU has ended, and the file is removed");
+	umount_memory("gmem");
 	all_is_home(start);
 }
 
@@ -703,7 +842,7 @@ int main(int argc, char **argv)
 	make_block_private(p);
 	end(p, start);
 	run_guest(start);
-	run_ordinary_guest(start);
+	run_qemu(start);
 	printf("\n%sdemo: all %d facts hold%s\n", ink(BOLD), nr_facts, ink(NORMAL));
 	return 0;
 }
