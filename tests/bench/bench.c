@@ -28,6 +28,8 @@ static const struct row {
 	{ "j", row_others },
 	{ "j-used", row_others_in_use },
 	{ "l", row_secret },
+	{ "m", row_qemu_boots },
+	{ "n", row_qemu_migrates },
 	{ "o", row_typed },
 };
 

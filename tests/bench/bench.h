@@ -91,6 +91,8 @@ void row_memory(void);
 void row_others(void);
 void row_others_in_use(void);
 void row_secret(void);
+void row_qemu_boots(void);
+void row_qemu_migrates(void);
 void row_typed(void);
 
 #endif /* _TESTS_BENCH_H */
