@@ -387,7 +387,6 @@ HEADLINES = [
     ("whole file, shared, allocate and punch, 1 GiB blocks", "hugetlbfs"),
     ("guest, each page for the first time, 1 GiB", "guest_memfd"),
     ("guest of 1 GiB in QEMU boots, all of it secret", "hugetlbfs"),
-    ("guest of 1 GiB in QEMU migrates, all of it secret", "hugetlbfs"),
 ]
 # The same, of what was measured in time.
 TIMED_HEADLINES = [

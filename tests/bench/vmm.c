@@ -35,6 +35,12 @@ static struct qemu_args command(const struct memory *memory, int nr)
 	return args;
 }
 
+/* A second of instructions is several of time: do not wait long for a guest that stands still. */
+static struct qemu *start_guest(const struct qemu_args *args)
+{
+	return qemu_start_guest(0, args, "quiet", clock_counts_instructions() ? 12 : 150);
+}
+
 static void end(struct qemu *vm, const struct memory *memory, int nr)
 {
 	char path[64];
@@ -75,9 +81,7 @@ void row_qemu_boots(void)
 		struct qemu *vm;
 
 		mount_for(memory);
-		/* Without idle time, a guest that does not come would be long in coming. */
-		vm = qemu_start_guest(0, &args, "quiet nokaslr",
-				      clock_counts_instructions() ? 12 : 150);
+		vm = start_guest(&args);
 		tell(memory->who, "boots", GB, taken(vm));
 		end(vm, memory, 0);
 		umount_memory(memory->name);
@@ -109,7 +113,8 @@ void row_qemu_migrates(void)
 		uint64_t before;
 
 		mount_for(memory);
-		a = qemu_boot(0, &from, "quiet");
+		a = start_guest(&from);
+		expect_well(a);
 		qemu_add(&to, "-incoming", "unix:/tmp/migration", NULL);
 		b = qemu_start(1, &to, "quiet");
 		qmp_ok(b, "{ \"execute\": \"query-status\" }");
