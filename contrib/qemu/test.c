@@ -3,24 +3,27 @@
  * QEMU with memory-backend-gmemfd, which scripts/qemu has built: guests that know nothing of
  * it, and one that makes some of its memory private.
  */
-#include "../../tests/vmm/qemu.c"
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "../../tests/vmm/run.h"
 
 #define PATCHED	"/usr/bin/qemu-gmemfd"
 #define CONVERTED	(2 * MB)	/* what the guest's module has */
 
 /* The guest's RAM; @properties are those of the backend. */
-static struct args patched(enum machine kind, const char *cpus, const char *size,
-			   char (*object)[256], const char *properties)
+static struct qemu_args patched(enum qemu_machine kind, const char *cpus, const char *size,
+				char (*object)[256], const char *properties)
 {
-	struct args args = machine(kind, cpus);
+	struct qemu_args args = qemu_machine(kind, cpus);
 
-	prepare();
-	EXPECT_EQ(chown("/dev/gmemfd", 0, KVM), 0);
-	EXPECT_EQ(chmod("/dev/gmemfd", 0660), 0);
+	give_to_qemu("/dev/gmemfd");
 	args.v[0] = PATCHED;
 	snprintf(*object, sizeof(*object), "memory-backend-gmemfd,id=ram,size=%s,%s", size,
 		 properties);
-	add(&args, "-m", size, "-object", *object, "-machine", "memory-backend=ram", NULL);
+	qemu_add(&args, "-m", size, "-object", *object, "-machine", "memory-backend=ram", NULL);
 	return args;
 }
 
@@ -137,20 +140,21 @@ TEST(backend_secret_1g)
 {
 	long large = meminfo("DirectMap1G"), blocks = pool(GB, "free_hugepages");
 	char object[256], path[64], line[256];
-	struct args args = patched(MICROVM, "1", "1G", &object,
+	struct qemu_args args = patched(MICROVM, "1", "1G", &object,
 				   "block-size=1G,state=secret,prealloc=on");
-	unsigned long from = 0;
+	unsigned long from = 0, mib;
 	struct qemu *vm;
 	FILE *maps;
 
-	devices(&args, MICROVM);
+	qemu_devices(&args, MICROVM);
 	vm = qemu_boot(0, &args, "");
 	EXPECT(strstr(vm->said, "ok virtio-net"));
 	EXPECT_EQ(gmem_of(vm, &path, "secret"), GB);
 	EXPECT_EQ(meminfo("DirectMap1G"), large - GB / 1024);
 	EXPECT_EQ(pool(GB, "free_hugepages"), blocks - 1);
 	EXPECT(stat_of_kvm("pages_2m") > 100);
-	EXPECT_EQ(times_in_kcore(), 0);
+	EXPECT_EQ(times_in_kcore(vm, &mib), 0);
+	printf("# %lu MiB of the kernel's direct map were searched\n", mib);
 	/* QEMU's mapping can be large, too. */
 	snprintf(path, sizeof(path), "/proc/%d/maps", vm->pid);
 	maps = fopen(path, "r");
@@ -174,12 +178,12 @@ static void guest_that_converts(const char *state)
 {
 	char object[256], properties[64];
 	unsigned long address;
-	struct args args;
+	struct qemu_args args;
 	struct qemu *vm;
 
 	snprintf(properties, sizeof(properties), "state=%s,prealloc=on", state);
 	args = patched(MICROVM, "1", "192M", &object, properties);
-	devices(&args, MICROVM);
+	qemu_devices(&args, MICROVM);
 	vm = qemu_boot(0, &args, "");
 	address = enlighten(vm);
 	printf("# the guest has memory at %#lx\n", address);
@@ -237,7 +241,7 @@ TEST(backend_hypercall_errors)
 	};
 	static const char make_private[] = "echo 1 > " PARAMETER "private";
 	char object[256], path[64], command[128];
-	struct args args = patched(MICROVM, "1", "192M", &object, "state=shared");
+	struct qemu_args args = patched(MICROVM, "1", "192M", &object, "state=shared");
 	unsigned long address;
 	struct qemu *vm;
 	struct pin pin;
@@ -299,12 +303,12 @@ static void boots_again(struct qemu *vm)
 TEST(backend_reset)
 {
 	char object[256];
-	struct args args = patched(Q35, "1", "192M", &object, "state=secret");
+	struct qemu_args args = patched(Q35, "1", "192M", &object, "state=secret");
 	unsigned long address;
 	struct qemu *vm;
 	int status;
 
-	devices(&args, Q35);
+	qemu_devices(&args, Q35);
 	vm = qemu_boot(0, &args, "");
 	enlighten(vm);
 	guest_converts(vm, true);
@@ -337,13 +341,13 @@ TEST(backend_reset)
 /* Private from the start: for memory beside the machine's RAM. */
 TEST(backend_private_dimm)
 {
-	struct args args = machine(Q35, "1");
+	struct qemu_args args = qemu_machine(Q35, "1");
 	char object[256];
 	struct qemu *vm;
 
 	patched(Q35, "1", "64M", &object, "state=private");
 	args.v[0] = PATCHED;
-	add(&args, "-m", "64M,slots=1,maxmem=1G", "-object", object,
+	qemu_add(&args, "-m", "64M,slots=1,maxmem=1G", "-object", object,
 	    "-device", "pc-dimm,memdev=ram", "-S", NULL);
 	vm = qemu_start(0, &args, "");
 	qmp_ok(vm, "{ \"execute\": \"query-status\" }");
@@ -373,7 +377,7 @@ TEST(backend_bad_options)
 
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
 		char object[256];
-		struct args args = patched(MICROVM, "1", options[i].size, &object,
+		struct qemu_args args = patched(MICROVM, "1", options[i].size, &object,
 					   options[i].properties);
 		struct qemu *vm = qemu_start(0, &args, "");
 

@@ -151,6 +151,7 @@ struct qemu_args qemu_machine(enum qemu_machine kind, const char *cpus)
 	const char *cpu = shim_is_module() ? "kvm64,kvmclock=off" : "kvm64";
 	struct qemu_args args = { };
 
+	prepare();
 	if (kind == MICROVM)
 		qemu_add(&args, "/usr/bin/qemu-system-x86_64-microvm", "-M", "microvm,rtc=on",
 			 NULL);
