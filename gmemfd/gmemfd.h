@@ -163,6 +163,7 @@ struct gmem_memory {
  *       init_mm.mmap_lock, with no folio locked
  *       gmemfd_inode.bindings_lock
  *         kvm->mmu_lock
+ *         init_mm.mmap_lock, in a conversion that concerns a typed slot
  *
  *   kvm->slots_lock, kvm->slots_arch_lock
  *     mm->mmap_lock

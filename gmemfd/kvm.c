@@ -43,6 +43,15 @@ static pgoff_t gmem_slot_last(const struct gmem_slot *slot)
 	return slot->first + slot->nr;
 }
 
+/* For for_each_span(). */
+static struct gmemfd_convert_range gmem_slot_range(const struct gmem_slot *slot)
+{
+	return (struct gmemfd_convert_range) {
+		.offset = (u64)slot->first << PAGE_SHIFT,
+		.size = (u64)slot->nr << PAGE_SHIFT,
+	};
+}
+
 /* Who names a file wants it for one VM, and each page once in each address space. */
 static int gmem_binding_conflict(struct gmemfd_inode *fi, const struct gmem_slot *slot)
 {
@@ -67,10 +76,7 @@ static int gmem_binding_conflict(struct gmemfd_inode *fi, const struct gmem_slot
 /* A VMM that copies what the guest has written cannot copy private pages.  [takes block] */
 static int gmem_check_none_private(struct gmemfd_inode *fi, const struct gmem_slot *slot)
 {
-	struct gmemfd_convert_range range = {
-		.offset = (u64)slot->first << PAGE_SHIFT,
-		.size = (u64)slot->nr << PAGE_SHIFT,
-	};
+	struct gmemfd_convert_range range = gmem_slot_range(slot);
 	struct gmem_walk walk;
 	int err;
 
@@ -97,10 +103,7 @@ static int gmem_check_none_private(struct gmemfd_inode *fi, const struct gmem_sl
  */
 static int gmem_wait_for_conversions(struct gmemfd_inode *fi, const struct gmem_slot *slot)
 {
-	struct gmemfd_convert_range range = {
-		.offset = (u64)slot->first << PAGE_SHIFT,
-		.size = (u64)slot->nr << PAGE_SHIFT,
-	};
+	struct gmemfd_convert_range range = gmem_slot_range(slot);
 	struct gmem_walk walk;
 	int err;
 
