@@ -18,6 +18,7 @@
  *   reshape   the folios, and merge the direct map
  *   unlock
  */
+#include <linux/bitmap.h>
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
@@ -78,6 +79,24 @@ static int gmem_break_blocks(struct gmemfd_inode *fi,
 	return 0;
 }
 
+/* Unmap secret pages, if anybody may have one of them mapped.  [block] */
+static void gmem_unmap_mapped(struct gmemfd_inode *fi, struct gmem_block *block,
+			      unsigned long lo, unsigned long hi)
+{
+	unsigned long *mapped = block->memory->mapped;
+	unsigned long first = lo >> GMEM_REGION_ORDER;
+	unsigned long last = DIV_ROUND_UP(hi, GMEM_REGION_PAGES);
+
+	if (find_next_bit(mapped, last, first) >= last)
+		return;
+	gmem_unmap(fi, block, lo, hi);
+	/* Of a region in part others may be mapped. */
+	first = DIV_ROUND_UP(lo, GMEM_REGION_PAGES);
+	last = hi >> GMEM_REGION_ORDER;
+	if (first < last)
+		bitmap_clear(mapped, first, last - first);
+}
+
 /*
  * Unmap secret pages that become private or shared.  A fault maps one with its block
  * locked: none does any more.  [block]
@@ -94,7 +113,7 @@ static void gmem_unmap_secret(struct gmemfd_inode *fi,
 		for (i = walk.lo; i < walk.hi; i = end) {
 			end = gmem_state_run(&walk.block->secret, i, walk.hi);
 			if (gmem_page_secret(walk.block, i))
-				gmem_unmap(fi, walk.block, i, end);
+				gmem_unmap_mapped(fi, walk.block, i, end);
 		}
 	}
 }

@@ -92,11 +92,15 @@
  *	region zeroed.  The bits of regions that are ready mean nothing.
  * @split: a bit for each region: its folios are of 4 KiB
  * @tables: a bit for each region: the direct map may have a table of 4 KiB entries for it
+ * @mapped: a bit for each region: user page tables may have entries for its secret pages.
+ *	Where none has, conversions do not unmap: two that unmap from one mm at the same time
+ *	flush, even if there is nothing to unmap.
  * @ready: a bit for each region: it is ready.  Nobody has seen what is in the others.
  *
  * @fi and @mending change under gmem_frames_lock, @away and the bits of @zeroed_ahead are
- * atomic, and the rest changes under the block's lock, held exclusively.  A memory error
- * reads @broken of memory that has left its file under gmem_frames_lock alone.
+ * atomic, bits of @mapped are set under the block's lock, held shared, and the rest changes
+ * under that lock, held exclusively.  A memory error reads @broken of memory that has left
+ * its file under gmem_frames_lock alone.
  *
  * What the state of a folio means:
  *
@@ -139,6 +143,7 @@ struct gmem_memory {
 	unsigned long *zeroed_ahead;
 	unsigned long *split;
 	unsigned long *tables;
+	unsigned long *mapped;
 	unsigned long ready[];
 };
 

@@ -79,6 +79,8 @@ static vm_fault_t gmem_insert_secret(struct vm_fault *vmf, struct gmemfd_inode *
 	bool write = vmf->flags & FAULT_FLAG_WRITE;
 	vm_fault_t ret;
 
+	/* Either entry, and all neighbours, are in the page's region. */
+	set_bit(i >> GMEM_REGION_ORDER, block->memory->mapped);
 	if (!order) {
 		if (most) {
 			lo = round_down(i, GMEM_FAULT_AROUND);

@@ -73,12 +73,13 @@ int gmem_memory_take(struct gmemfd_inode *fi, struct gmem_block *block)
 	struct gmem_memory *memory;
 	int err;
 
-	memory = kzalloc(struct_size(memory, ready, 4 * longs), GFP_KERNEL_ACCOUNT);
+	memory = kzalloc(struct_size(memory, ready, 5 * longs), GFP_KERNEL_ACCOUNT);
 	if (!memory)
 		return -ENOMEM;
 	memory->zeroed_ahead = memory->ready + longs;
 	memory->split = memory->zeroed_ahead + longs;
 	memory->tables = memory->split + longs;
+	memory->mapped = memory->tables + longs;
 	err = gmem_take_known(fi, block, memory);
 	if (err) {
 		kfree(memory);

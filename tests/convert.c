@@ -406,3 +406,63 @@ TEST(secret_flushes_once)
 	pthread_join(thread, NULL);
 	unwatch_other_cpu();
 }
+
+struct exchange {
+	int fd;
+	uint64_t at;
+	volatile bool stop;
+};
+
+/* Secret pages of 2 MiB become private and secret again. */
+static void exchange(struct exchange *e, int times)
+{
+	for (int i = 0; i < times; i++) {
+		uint64_t at = e->at + i % 512 * PAGE;
+
+		EXPECT_EQ(gmem_convert_to(e->fd, at, PAGE, GMEMFD_ATTRIBUTE_PRIVATE), 0);
+		EXPECT_EQ(gmem_convert_to(e->fd, at, PAGE, GMEMFD_ATTRIBUTE_SECRET), 0);
+	}
+}
+
+static void *exchange_until_stopped(void *arg)
+{
+	struct exchange *e = arg;
+
+	run_on_cpu(1);
+	while (!e->stop)
+		exchange(e, 64);
+	return NULL;
+}
+
+/*
+ * Two that unmap from one mm at the same time flush, whether there was something to unmap or
+ * not.  So what nobody has touched is not unmapped.
+ */
+TEST(secret_untouched_converts_without_flush)
+{
+	struct exchange here = { .fd = gmem_create(4 * MB, 2 * MB, GMEMFD_CREATE_SECRET) };
+	struct exchange there = { .fd = here.fd, .at = 2 * MB };
+	char *p = gmem_map(here.fd, 0, 4 * MB);
+	enum { NR_ROUNDS = 11 };
+	long calls[NR_ROUNDS];
+	pthread_t thread;
+
+	EXPECT_EQ(gmem_allocate(here.fd, 0, 4 * MB), 0);
+	watch_other_cpu();
+	run_on_cpu(0);
+	EXPECT_EQ(pthread_create(&thread, NULL, exchange_until_stopped, &there), 0);
+	for (int round = 0; round < NR_ROUNDS; round++) {
+		long before = calls_to_other_cpu();
+
+		exchange(&here, 1000);
+		calls[round] = calls_to_other_cpu() - before;
+	}
+	there.stop = true;
+	EXPECT_EQ(pthread_join(thread, NULL), 0);
+	unwatch_other_cpu();
+	/* Others may have it flush, too; and for a while one of the two may not get to run. */
+	qsort(calls, NR_ROUNDS, sizeof(long), compare_longs);
+	EXPECT_EQ(calls[NR_ROUNDS / 2], 0);
+	munmap(p, 4 * MB);
+	close(here.fd);
+}

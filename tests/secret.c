@@ -76,6 +76,30 @@ TEST(secret_is_mapped_and_not_in_direct_map)
 	EXPECT(!in_direct_map(pfn));	/* it is, and zeroed */
 }
 
+/* What is known of the user mappings of 2 MiB: it is of all its pages, not of one. */
+TEST(secret_unmapped_one_by_one)
+{
+	int fd = gmem_create(GB, GB, GMEMFD_CREATE_SECRET);
+	char *p = gmem_map(fd, 0, 4 * MB);
+
+	/* Beside a private page the others of 2 MiB have entries of their own. */
+	EXPECT_EQ(gmem_convert_to(fd, 0, PAGE, GMEMFD_ATTRIBUTE_PRIVATE), 0);
+	EXPECT_EQ(gmem_convert_to(fd, 4 * MB - PAGE, PAGE, GMEMFD_ATTRIBUTE_PRIVATE), 0);
+	for (uint64_t at = PAGE; at < 4 * MB - PAGE; at += PAGE)
+		p[at] = 1;
+	for (uint64_t at = PAGE; at < 2 * MB; at += PAGE) {
+		EXPECT_EQ(gmem_convert_to(fd, at, PAGE, GMEMFD_ATTRIBUTE_PRIVATE), 0);
+		EXPECT(!can_read(p + at));
+	}
+	/* A part of it at the end of a range, and then the rest. */
+	EXPECT_EQ(gmem_convert_to(fd, MB, 2 * MB, GMEMFD_ATTRIBUTE_PRIVATE), 0);
+	EXPECT_EQ(gmem_convert_to(fd, 3 * MB, MB, GMEMFD_ATTRIBUTE_PRIVATE), 0);
+	for (uint64_t at = 0; at < 4 * MB; at += PAGE)
+		EXPECT(!can_read(p + at));
+	munmap(p, 4 * MB);
+	close(fd);
+}
+
 TEST(secret_bad_input)
 {
 	struct gmemfd_convert convert = { .size = PAGE };
