@@ -77,9 +77,9 @@ TEST(secret_is_mapped_and_not_in_direct_map)
 }
 
 /* What is known of the user mappings of 2 MiB: it is of all its pages, not of one. */
-TEST(secret_unmapped_one_by_one)
+static void unmapped_one_by_one(size_t size, size_t block)
 {
-	int fd = gmem_create(GB, GB, GMEMFD_CREATE_SECRET);
+	int fd = gmem_create(size, block, GMEMFD_CREATE_SECRET);
 	char *p = gmem_map(fd, 0, 4 * MB);
 
 	/* Beside a private page the others of 2 MiB have entries of their own. */
@@ -98,6 +98,17 @@ TEST(secret_unmapped_one_by_one)
 		EXPECT(!can_read(p + at));
 	munmap(p, 4 * MB);
 	close(fd);
+}
+
+TEST(secret_unmapped_one_by_one_2m)
+{
+	unmapped_one_by_one(4 * MB, 2 * MB);
+}
+
+TEST(secret_unmapped_one_by_one_1g)
+{
+	need_1g_blocks();
+	unmapped_one_by_one(GB, GB);
 }
 
 TEST(secret_bad_input)

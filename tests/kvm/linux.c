@@ -346,13 +346,17 @@ static void set_up_boot_cpu(struct vm *vm)
 	};
 	uint64_t *gdt = (uint64_t *)(vm->host + GPA_GDT);
 	uint64_t *pml4 = (uint64_t *)(vm->host + GPA_TABLES), *pdpt = pml4 + 512;
+	uint64_t *pd = pdpt + 512;
 	struct kvm_sregs sregs;
 
 	gdt[2] = 0x00af9a000000ffff;
 	gdt[3] = 0x00cf92000000ffff;
+	/* By 2 MiB: KVM's walks refuse entries of 1 GiB where the CPU has none. */
 	pml4[0] = (GPA_TABLES + PAGE) | 3;
 	for (uint64_t i = 0; i < 4; i++)
-		pdpt[i] = i * GB | 0x83;
+		pdpt[i] = (GPA_TABLES + (2 + i) * PAGE) | 3;
+	for (uint64_t i = 0; i < 4 * 512; i++)
+		pd[i] = i * 2 * MB | 0x83;
 
 	EXPECT_EQ(ioctl(vm->vcpus[0].fd, KVM_GET_SREGS, &sregs), 0);
 	vcpu_long_mode(&sregs, GPA_TABLES);
