@@ -295,7 +295,7 @@ static void xen_pages(size_t size, size_t block)
 		test_skip("KVM's own caches cannot map secret pages here");
 	vm_create(&vm, gmem, 8 * MB, 1);
 	if (!(ioctl(vm.kvm, KVM_CHECK_EXTENSION, KVM_CAP_XEN_HVM) & KVM_XEN_HVM_CONFIG_RUNSTATE))
-		test_skip("KVM without Xen");
+		test_skip("KVM without Xen; the debug kernel's has it");
 	EXPECT_EQ(ioctl(vm.fd, KVM_XEN_HVM_CONFIG, &config), 0);
 	EXPECT_EQ(ioctl(vm.fd, KVM_XEN_HVM_SET_ATTR, &attr), 0);
 
